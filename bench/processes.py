@@ -1,0 +1,167 @@
+"""The processes that the benchmark starts: Turnpike, Redis, and what loads them. All are ended with it."""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+READY_SECONDS_MAX = 120
+STOP_SECONDS_MAX = 60
+LOAD_SECONDS_MAX = 1800
+COMPLETED = "turnpike_jobs_completed_total"
+
+
+class Failed(Exception):
+    """The measurement is void: what happened."""
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def tail(path, lines=20):
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+
+
+class Process:
+    """A server in a folder of its own, with what it says in a file beside it. A context: leaving it kills."""
+
+    def __init__(self, name, folder, command, environment=None):
+        self.name = name
+        self.log = folder.with_suffix(".log")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self.child = subprocess.Popen([str(part) for part in command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log,
+                                          stderr=log, env=os.environ | (environment or {}))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+    def await_ready(self, is_ready):
+        """Seconds until `is_ready()`, looked at every 2 ms."""
+        started = time.monotonic()
+        while not is_ready():
+            if self.child.poll() is not None:
+                raise Failed(f"{self.name} ended with status {self.child.returncode}:\n{tail(self.log)}")
+            if time.monotonic() - started > READY_SECONDS_MAX:
+                raise Failed(f"{self.name} was not ready within {READY_SECONDS_MAX} s:\n{tail(self.log)}")
+            time.sleep(0.002)
+        return time.monotonic() - started
+
+    def resident_mb(self):
+        for line in Path(f"/proc/{self.child.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024 / 1e6
+        raise Failed(f"{self.name} has no resident memory: it has ended")
+
+    def stop(self):
+        """Asks it to end; anything but status 0 in time is a failure."""
+        self.child.send_signal(signal.SIGTERM)
+        try:
+            status = self.child.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{self.name} did not end within {STOP_SECONDS_MAX} s of SIGTERM") from None
+        if status != 0:
+            raise Failed(f"{self.name} ended with status {status}:\n{tail(self.log)}")
+
+    def kill(self):
+        if self.child.poll() is None:
+            self.child.kill()
+            self.child.wait()
+
+
+class Turnpike(Process):
+    """A server on an empty or given data folder; ready when it is made."""
+
+    def __init__(self, config, folder, program=ROOT / "build/turnpike"):
+        self.key = secrets.token_hex(16)
+        self.address = f"127.0.0.1:{free_port()}"
+        super().__init__("turnpike", folder, [program, "serve", "--config", ROOT / "bench" / config, "--listen",
+                                              self.address, "--data", folder], {"TURNPIKE_ADMIN_KEY": f"tp_{self.key}"})
+        try:
+            self.ready_seconds = self.await_ready(lambda: self.get("/readyz") is not None)
+        except BaseException:
+            self.kill()
+            raise
+
+    def get(self, path):
+        """The body of a 200, or nothing."""
+        request = urllib.request.Request(f"http://{self.address}{path}", headers={"Authorization": f"Bearer tp_{self.key}"})
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.read().decode() if answer.status == 200 else None
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return None
+
+    def load(self, jobs, *options):
+        """Runs bench_load against it and gives what that measured."""
+        return run_json(ROOT / "build/bench/bench_load", "--address", self.address, "--jobs", jobs, *options,
+                        environment={"TURNPIKE_ADMIN_KEY": f"tp_{self.key}"})
+
+
+class Redis(Process):
+    """Debian's redis-server, which keeps each write before it answers."""
+
+    def __init__(self, folder):
+        self.port = free_port()
+        folder.mkdir(parents=True)
+        super().__init__("redis-server", folder, [
+            "redis-server", "--port", self.port, "--bind", "127.0.0.1", "--dir", folder, "--appendonly", "yes",
+            "--appendfsync", "always", "--save", "", "--daemonize", "no"])
+        try:
+            self.await_ready(self.answers)
+        except BaseException:
+            self.kill()
+            raise
+
+    def answers(self):
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as link:
+                link.sendall(b"PING\r\n")
+                return link.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+    def run(self, script, jobs, *options):
+        return run_json("node", ROOT / "bench/bullmq" / script, "--port", self.port, "--jobs", jobs, *options)
+
+
+def run_json(*command, environment=None):
+    """Runs a program that prints one JSON object, and gives that."""
+    words = [str(part) for part in command]
+    try:
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=LOAD_SECONDS_MAX, check=False,
+                              env=os.environ | (environment or {}))
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{words[0]} was not done within {LOAD_SECONDS_MAX} s") from None
+    if done.returncode:
+        raise Failed(f"{' '.join(words)}: status {done.returncode}\n{done.stderr.strip()}")
+    return json.loads(done.stdout)
+
+
+class Folder:
+    """An empty folder for data on the disk of the checkout, gone afterwards."""
+
+    def __init__(self):
+        self.path = ROOT / "build/bench-data"
+
+    def __enter__(self):
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir(parents=True)
+        return self.path
+
+    def __exit__(self, kind, *_):
+        if kind is None:  # after a failure the logs are worth a look
+            shutil.rmtree(self.path, ignore_errors=True)

@@ -1,0 +1,183 @@
+#include "api/api.h"
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+#include "api/auth.h"
+#include "api/idempotency.h"
+#include "api/report.h"
+#include "api/router.h"
+
+namespace turnpike::api {
+namespace {
+
+constexpr std::uint64_t kPolicyBytesMax = 1 << 20;
+constexpr std::size_t kPathShownMax = 200;
+
+// The path of a route of ours that an operator's alias stands for, with what follows it; or the path itself.
+std::string follow_alias(const policy::Policy& policy, const std::string& path) {
+  for (const auto& endpoint : policy.endpoints) {
+    if (endpoint.alias.empty() || !path.starts_with(endpoint.path)) continue;
+    const std::string_view rest = std::string_view(path).substr(endpoint.path.size());
+    if (rest.empty() || rest.front() == '/') return endpoint.alias + std::string(rest);
+  }
+  return path;
+}
+
+const policy::Endpoint* task_endpoint(const policy::Policy& policy, std::string_view path) {
+  const auto found = std::ranges::find_if(policy.endpoints, [path](const policy::Endpoint& endpoint) {
+    return !endpoint.task.empty() && endpoint.path == path;
+  });
+  return found == policy.endpoints.end() ? nullptr : &*found;
+}
+
+std::string shown(std::string_view path) {
+  return quote(path.substr(0, kPathShownMax));
+}
+
+// Fills route, path, id, endpoint and wire; a refusal if nothing serves the request.
+std::optional<net::Response> find_route(Context& context) {
+  context.path = context.request.path;
+  Match match = match_route(context.request.method, context.path);
+  if (match.route == nullptr && match.allow.empty()) {
+    context.path = follow_alias(*context.policy, context.path);
+    if (context.path != context.request.path) match = match_route(context.request.method, context.path);
+  }
+  if (context.path.starts_with("/v1/")) context.wire = Wire::kOpenAi;
+  if (match.route == nullptr && match.allow.empty()) {
+    context.endpoint = task_endpoint(*context.policy, context.request.path);
+    if (context.endpoint != nullptr) {
+      if (context.request.method == "POST") match.route = &task_endpoint_route();
+      match.allow = "POST";
+    }
+  }
+  if (match.route != nullptr) {
+    context.route = match.route;
+    context.id = std::move(match.id);
+    return std::nullopt;
+  }
+  if (match.allow.empty()) {
+    const auto absent =
+        fail(ErrorCode::kNotFound, fmt::format("there is nothing at {}; see /docs", shown(context.path)));
+    return error_response(absent.error(), context.wire);
+  }
+  ErrorExtras extras;
+  extras.headers.emplace_back("Allow", match.allow);
+  const auto refused =
+      fail(ErrorCode::kMethodNotAllowed,
+           fmt::format("{} does not take this method; it takes {}", shown(context.path), match.allow));
+  return error_response(refused.error(), context.wire, extras);
+}
+
+Result<void> read_json(Context& context) {
+  if (context.request.body.empty() && context.route->body == BodyKind::kMaybe) {
+    context.body = boost::json::object(context.storage());
+    return {};
+  }
+  if (context.request.body.empty()) {
+    return fail(ErrorCode::kInvalidRequest, "the body is empty: send a JSON object", "body");
+  }
+  auto parsed = parse_json(context.request.body, context.storage());
+  if (!parsed) return std::unexpected(std::move(parsed.error()));
+  if (!parsed->is_object()) {
+    return fail(ErrorCode::kInvalidRequest, "the body must be a JSON object", "body");
+  }
+  context.body = std::move(*parsed);
+  return {};
+}
+
+Result<void> read_body(Context& context) {
+  switch (context.route->body) {
+    case BodyKind::kNone:
+      if (context.request.body_bytes == 0) return {};
+      return fail(ErrorCode::kInvalidRequest, "this request takes no body: leave it out", "body");
+    case BodyKind::kJson:
+    case BodyKind::kMaybe:
+      return read_json(context);
+    case BodyKind::kYaml:
+    case BodyKind::kUpload:
+      return {};
+  }
+  return {};
+}
+
+boost::asio::awaitable<Reply> serve(Context& context) {
+  if (context.services.stopped.load(std::memory_order_relaxed)) {
+    co_return fail(ErrorCode::kUnavailable, "the server is stopping: come back in a moment");
+  }
+  if (auto refusal = find_route(context)) co_return std::move(*refusal);
+  auto permitted = authorize(context);
+  if (!permitted) co_return std::unexpected(std::move(permitted.error()));
+  auto read = read_body(context);
+  if (!read) co_return std::unexpected(std::move(read.error()));
+  auto named = name_user(context);
+  if (!named) co_return std::unexpected(std::move(named.error()));
+  const std::string* key =
+      context.request.method == "POST" ? context.request.header("Idempotency-Key") : nullptr;
+  auto serving =
+      key != nullptr ? serve_once(context, *key, context.route->handler) : context.route->handler(context);
+  co_return co_await std::move(serving);
+}
+
+boost::asio::awaitable<net::Response> answer(Services& services, net::Request request) {
+  Context context(services, std::move(request));
+  context.policy = services.node.policy();
+  Reply reply = std::unexpected(Error{});
+  try {
+    auto serving = serve(context);
+    reply = co_await std::move(serving);
+  } catch (const std::exception& bug) {
+    report_bug(context, bug.what());
+    reply = fail(ErrorCode::kInternal, "something went wrong here; the request id finds it in the logs");
+  }
+  net::Response response = reply ? std::move(*reply) : error_response(reply.error(), context.wire);
+  if (!reply && response.status >= 500) report_failure(context, reply.error());
+  services.counts.count(context.route != nullptr ? route_index(*context.route) : RequestCounts::kRoutesMax,
+                        response.status);
+  report_request(context, response.status);
+  response.headers.emplace_back("x-request-id", std::move(context.request_id));
+  co_return response;
+}
+
+// Asked on an io thread before a body is read.
+net::BodyRule rule_for(node::Node& node, std::string_view method, std::string_view path) {
+  const auto policy = node.policy();
+  net::BodyRule rule;
+  rule.bytes_max = policy->server.body_bytes_max;
+  const Match match = match_route(method, follow_alias(*policy, std::string(path)));
+  if (match.route == nullptr) return rule;
+  if (match.route->body == BodyKind::kYaml) rule.bytes_max = kPolicyBytesMax;
+  if (match.route->body == BodyKind::kUpload) {
+    rule.spool = true;
+    rule.bytes_max = 0;
+    for (const auto& [name, plan] : policy->plans) {
+      rule.bytes_max = std::max(rule.bytes_max, plan.limits.upload_bytes_max);
+    }
+  }
+  return rule;
+}
+
+}  // namespace
+
+Api::Api(node::Node& node) : services_(node, node.now().wall) {}
+
+net::Handler Api::handler() {
+  return [this](net::Request request) { return answer(services_, std::move(request)); };
+}
+
+net::BodyRules Api::body_rules() {
+  return [this](std::string_view method, std::string_view path) {
+    return rule_for(services_.node, method, path);
+  };
+}
+
+net::ErrorRenderer Api::error_renderer() {
+  return [](int status, std::string_view message) {
+    net::Response response = transport_error(status, message);
+    response.headers.emplace_back("x-request-id", fresh_request_id(SystemClock().now().wall));
+    return response;
+  };
+}
+
+}  // namespace turnpike::api

@@ -1,0 +1,52 @@
+// Every handler of the route table, by the file it lives in.
+#pragma once
+
+#include "api/context.h"
+
+namespace turnpike::api {
+
+using Handled = boost::asio::awaitable<Reply>;
+
+// jobs.cpp
+Handled create_job(Context& context);
+Handled get_job(Context& context);
+Handled list_jobs(Context& context);
+Handled cancel_job(Context& context);
+Handled retry_job(Context& context);
+Handled run_task_endpoint(Context& context);
+// why.cpp
+Handled explain_job(Context& context);
+// events.cpp
+Handled stream_job_events(Context& context);
+Handled stream_events(Context& context);
+// artifacts.cpp
+Handled upload_artifact(Context& context);
+Handled serve_artifact(Context& context);
+// accounts.cpp
+Handled create_ticket(Context& context);
+Handled list_accounts(Context& context);
+Handled get_account(Context& context);
+Handled put_account(Context& context);
+// keys_admin.cpp
+Handled create_key(Context& context);
+Handled list_keys(Context& context);
+Handled revoke_key(Context& context);
+Handled rotate_key(Context& context);
+// policy_admin.cpp
+Handled list_plans(Context& context);
+Handled get_policy(Context& context);
+Handled apply_policy(Context& context);
+Handled list_policy_versions(Context& context);
+Handled get_queue(Context& context);
+// openai.cpp
+Handled chat_completion(Context& context);
+Handled list_models(Context& context);
+Handled get_model(Context& context);
+// system.cpp
+Handled get_health(Context& context);
+Handled get_ready(Context& context);
+Handled get_metrics(Context& context);
+Handled get_openapi(Context& context);
+Handled get_docs(Context& context);
+
+}  // namespace turnpike::api

@@ -1,0 +1,256 @@
+// The OpenAI wire over the task `text`: a chat completion is a job that is waited for.
+#include <algorithm>
+#include <array>
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+#include <boost/json/string.hpp>
+#include <utility>
+
+#include "api/fields.h"
+#include "api/handlers.h"
+#include "api/render.h"
+#include "api/submit.h"
+#include "policy/resolve.h"
+
+namespace turnpike::api {
+namespace {
+
+namespace json = boost::json;
+
+constexpr std::size_t kNameMax = 128;
+constexpr std::string_view kTask = "text";
+
+// Fields of the wire that mean something we do not do yet: refused, for ignoring them would change the
+// answer.
+constexpr std::array<std::string_view, 14> kNotYet = {
+    "tools",      "tool_choice",      "parallel_tool_calls", "functions",   "function_call",
+    "logprobs",   "top_logprobs",     "logit_bias",          "modalities",  "audio",
+    "prediction", "reasoning_effort", "web_search_options",  "service_tier"};
+
+void read_streaming(Fields& fields) {
+  if (fields.boolean("stream").value_or(false)) {
+    fields.mistake("stream", "streaming is not available yet: leave `stream` out, or send false");
+  }
+  (void)fields.any("stream_options");
+}
+
+std::int64_t read_token_limit(Fields& fields) {
+  const auto newer = fields.integer("max_completion_tokens", 1, kMaxTokensMax);
+  const auto older = fields.integer("max_tokens", 1, kMaxTokensMax);
+  return newer.value_or(older.value_or(0));
+}
+
+// The task's input: what the two have in common, by its name there.
+std::string text_input(const json::object& body, std::int64_t max_tokens) {
+  json::object input;
+  for (const std::string_view name : {"messages", "temperature", "top_p", "stop", "seed", "presence_penalty",
+                                      "frequency_penalty", "response_format"}) {
+    const auto* value = body.if_contains(name);
+    if (value != nullptr && !value->is_null()) input[name] = *value;
+  }
+  if (max_tokens > 0) input["max_tokens"] = max_tokens;
+  return json::serialize(input);
+}
+
+Result<Submission> read_chat(const Context& context) {
+  Mistakes mistakes;
+  Fields fields(context.fields(), "", mistakes);
+  Submission job;
+  fields.require("model");
+  fields.require("messages");
+  job.request.task = kTask;
+  job.request.model = fields.text("model", 1, kNameMax).value_or("");
+  if (const auto* messages = fields.array("messages", 1, kMessagesMax)) {
+    check_messages(*messages, "messages", mistakes);
+  }
+  const auto max_tokens = read_token_limit(fields);
+  check_sampling(fields);
+  (void)fields.integer("n", 1, 1);
+  read_streaming(fields);
+  (void)fields.boolean("store");
+  (void)fields.object("metadata");
+  for (const auto name : kNotYet) fields.not_yet(name);
+  job.plan = tier_asked(fields, mistakes);
+  fields.finish();
+  if (mistakes.any()) return std::unexpected(mistakes.error());
+  job.input = text_input(context.fields(), max_tokens);
+  return job;
+}
+
+// Whether some provider of the model is there.
+bool servable(const policy::Model& model, const std::set<std::string>& unavailable) {
+  return std::ranges::any_of(
+      model.routes, [&](const policy::ModelRoute& route) { return !unavailable.contains(route.provider); });
+}
+
+bool text_model_known(const Context& context, std::string_view name) {
+  const auto found = context.policy->models.find(name);
+  return found != context.policy->models.end() && found->second.task == kTask;
+}
+
+net::Response model_not_found(const Context& context, std::string_view name) {
+  const auto absent = fail(
+      ErrorCode::kModelNotAllowed,
+      fmt::format("the model {} does not exist, or your plan does not have it; GET /v1/models lists yours",
+                  quote(name)),
+      "model");
+  return error_response(absent.error(), context.wire);
+}
+
+std::int64_t meter(const engine::Usage& usage, std::string_view name) {
+  const auto found = std::ranges::find(usage, name, &std::pair<std::string, std::int64_t>::first);
+  return found == usage.end() ? 0 : found->second;
+}
+
+void append_usage(Buffer& out, const engine::Usage& usage) {
+  const auto in = meter(usage, "tokens_in");
+  const auto made = meter(usage, "tokens_out");
+  fmt::format_to(fmt::appender(out),
+                 ",\"usage\":{{\"prompt_tokens\":{},\"completion_tokens\":{},\"total_tokens\":{},"
+                 "\"prompt_tokens_details\":{{\"cached_tokens\":{}}}}}",
+                 in, made, in + made, meter(usage, "tokens_cached"));
+}
+
+std::string completion_json(const node::JobView& job) {
+  json::error_code ec;
+  const json::value parsed = json::parse(job.row.output, ec);
+  const json::object* output = ec ? nullptr : parsed.if_object();
+  const auto member = [output](std::string_view name) -> std::string_view {
+    const auto* value = output != nullptr ? output->if_contains(name) : nullptr;
+    const auto* text = value != nullptr ? value->if_string() : nullptr;
+    return text != nullptr ? std::string_view(text->data(), text->size()) : std::string_view();
+  };
+  const bool sandbox = output != nullptr && output->contains("sandbox");
+  const std::string_view reason = member("finish_reason");
+  Buffer out;
+  append(out, "{\"id\":");
+  append_quoted(out, "chatcmpl-" + to_string(job.row.id).substr(JobTag::kPrefix.size()));
+  fmt::format_to(fmt::appender(out), ",\"object\":\"chat.completion\",\"created\":{},\"model\":",
+                 unix_seconds(job.row.created_at));
+  append_quoted(out, job.row.model);
+  append(out, ",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":");
+  append_quoted(out, member("text"));
+  append(out, ",\"refusal\":null,\"annotations\":[]},\"logprobs\":null,\"finish_reason\":");
+  append_quoted(out, reason.empty() ? std::string_view("stop") : reason);
+  append(out, "}]");
+  append_usage(out, job.row.usage);
+  append(out, ",\"service_tier\":null,\"system_fingerprint\":null,\"turnpike\":{\"job\":");
+  append_quoted(out, to_string(job.row.id));
+  fmt::format_to(fmt::appender(out), ",\"sandbox\":{}}}}}", sandbox);
+  return to_text(out);
+}
+
+Error failure_of(const node::JobView& job) {
+  const std::string words = job.row.error ? job.row.error->message : std::string("it did not end");
+  const std::string_view code = job.row.error ? std::string_view(job.row.error->code) : std::string_view();
+  if (code == "invalid_input") {
+    return fail(ErrorCode::kInvalidRequest, words, "messages").error();
+  }
+  if (code == "timeout") return fail(ErrorCode::kUpstreamTimeout, words).error();
+  return fail(ErrorCode::kUpstreamError, words).error();
+}
+
+Reply completed(const node::JobView& job) {
+  net::Response response = json_response(200, completion_json(job));
+  response.headers.emplace_back("turnpike-model", job.row.model);
+  response.headers.emplace_back("turnpike-provider", job.row.provider);
+  const auto waited =
+      std::max<std::int64_t>(0, unix_micros(job.row.first_started_at) - unix_micros(job.row.created_at));
+  response.headers.emplace_back("turnpike-queue-ms", fmt::to_string(waited / 1000));
+  return response;
+}
+
+// How long an answer is waited for: one attempt's time under the account's plan.
+Duration patience(const Context& context, AccountId account) {
+  const auto row = context.node().account(account);
+  const auto* plan = row ? context.policy->plan(row->plan) : nullptr;
+  return plan != nullptr ? plan->attempt_timeout : policy::Plan{}.attempt_timeout;
+}
+
+boost::asio::awaitable<Reply> wait_for(Context& context, JobId id, AccountId account) {
+  auto waiting = context.node().wait(id, account, patience(context, account));
+  const auto job = co_await std::move(waiting);
+  if (!job) co_return std::unexpected(job.error());
+  if (job->row.state == engine::JobState::kCompleted) co_return completed(*job);
+  if (engine::ended(job->row.state)) co_return std::unexpected(failure_of(*job));
+  // Nobody waits for it any more: it must not run (and cost) for nobody.
+  auto cancelling = context.node().cancel(id, account, "its caller's patience");
+  (void)co_await std::move(cancelling);
+  co_return fail(ErrorCode::kUpstreamTimeout,
+                 "no answer within the time of one attempt; the queue may be long: use POST /api/jobs");
+}
+
+// The models that the account's plan may use; an operator who names nobody sees all.
+std::vector<const policy::Model*> visible_models(const Context& context) {
+  const policy::Plan* plan = nullptr;
+  if (const auto scope = context.scope()) {
+    const auto account = context.node().account(*scope);
+    plan = account ? context.policy->plan(account->plan) : nullptr;
+    if (plan == nullptr) plan = context.policy->plan(context.policy->accounts.default_plan);
+  }
+  std::vector<const policy::Model*> models;
+  for (const auto& name : context.policy->model_order) {
+    const auto found = context.policy->models.find(name);
+    if (found == context.policy->models.end()) continue;
+    const bool in_plan = plan == nullptr || plan->has_task(found->second.task);
+    if (in_plan && servable(found->second, context.node().unavailable_providers())) {
+      models.push_back(&found->second);
+    }
+  }
+  return models;
+}
+
+void append_model_entry(Buffer& out, const Context& context, const policy::Model& model) {
+  append(out, "{\"id\":");
+  append_quoted(out, model.id);
+  fmt::format_to(fmt::appender(out), ",\"object\":\"model\",\"created\":{},\"owned_by\":\"turnpike\"",
+                 unix_seconds(context.services.started));
+  append(out, ",\"turnpike\":{\"task\":");
+  append_quoted(out, model.task);
+  append(out, ",\"version\":");
+  append_quoted(out, model.version);
+  append(out, "}}");
+}
+
+}  // namespace
+
+Handled chat_completion(Context& context) {
+  auto chat = read_chat(context);
+  if (!chat) co_return std::unexpected(std::move(chat.error()));
+  const std::string model = chat->request.model;
+  if (!text_model_known(context, model)) co_return model_not_found(context, model);
+  auto submitting = submit(context, *std::move(chat));
+  const auto answer = co_await std::move(submitting);
+  if (!answer) {
+    if (answer.error().code == ErrorCode::kNotInPlan) co_return model_not_found(context, model);
+    co_return std::unexpected(answer.error());
+  }
+  auto waiting = wait_for(context, answer->job.row.id, answer->job.row.account);
+  co_return co_await std::move(waiting);
+}
+
+Handled list_models(Context& context) {
+  Buffer out;
+  append(out, "{\"object\":\"list\",\"data\":[");
+  bool first = true;
+  for (const auto* model : visible_models(context)) {
+    if (!std::exchange(first, false)) out.push_back(',');
+    append_model_entry(out, context, *model);
+  }
+  append(out, "]}");
+  co_return json_response(200, out);
+}
+
+Handled get_model(Context& context) {
+  for (const auto* model : visible_models(context)) {
+    if (model->id != context.id) continue;
+    Buffer out;
+    append_model_entry(out, context, *model);
+    co_return json_response(200, out);
+  }
+  co_return model_not_found(context, context.id);
+}
+
+}  // namespace turnpike::api

@@ -1,0 +1,138 @@
+#include "api/router.h"
+
+#include <array>
+#include <unordered_map>
+#include <vector>
+
+#include "api/handlers.h"
+
+namespace turnpike::api {
+namespace {
+
+using enum Access;
+using enum BodyKind;
+
+// clang-format off
+constexpr std::array kRoutes{
+    // Jobs
+    Route{"POST",   "/api/jobs",                   kAccount, kJson,   create_job},
+    Route{"GET",    "/api/jobs",                   kAccount, kNone,   list_jobs},
+    Route{"GET",    "/api/jobs/{id}",              kAccount, kNone,   get_job},
+    Route{"DELETE", "/api/jobs/{id}",              kAccount, kMaybe,  cancel_job},
+    Route{"POST",   "/api/jobs/{id}/retry",        kAccount, kMaybe,  retry_job},
+    Route{"GET",    "/api/jobs/{id}/why",          kAccount, kNone,   explain_job},
+    Route{"GET",    "/api/jobs/{id}/events",       kTicket,  kNone,   stream_job_events},
+    Route{"GET",    "/api/events",                 kTicket,  kNone,   stream_events},
+    // Artifacts
+    Route{"POST",   "/api/artifacts",              kAccount, kUpload, upload_artifact},
+    Route{"GET",    "/artifacts/{name}",           kTicket,  kNone,   serve_artifact},
+    Route{"POST",   "/api/tickets",                kAccount, kMaybe,  create_ticket},
+    // The OpenAI wire
+    Route{"POST",   "/v1/chat/completions",        kAccount, kJson,   chat_completion},
+    Route{"GET",    "/v1/models",                  kAccount, kNone,   list_models},
+    Route{"GET",    "/v1/models/{id}",             kAccount, kNone,   get_model},
+    // Operator
+    Route{"GET",    "/api/admin/accounts",         kAdmin,   kNone,   list_accounts},
+    Route{"GET",    "/api/admin/accounts/{id}",    kAdmin,   kNone,   get_account},
+    Route{"PUT",    "/api/admin/accounts/{id}",    kAdmin,   kJson,   put_account},
+    Route{"POST",   "/api/admin/keys",             kAdmin,   kJson,   create_key},
+    Route{"GET",    "/api/admin/keys",             kAdmin,   kNone,   list_keys},
+    Route{"DELETE", "/api/admin/keys/{id}",        kAdmin,   kMaybe,  revoke_key},
+    Route{"POST",   "/api/admin/keys/{id}/rotate", kAdmin,   kMaybe,  rotate_key},
+    Route{"GET",    "/api/admin/plans",            kAdmin,   kNone,   list_plans},
+    Route{"GET",    "/api/admin/policy",           kAdmin,   kNone,   get_policy},
+    Route{"POST",   "/api/admin/policy/apply",     kAdmin,   kYaml,   apply_policy},
+    Route{"GET",    "/api/admin/policy/versions",  kAdmin,   kNone,   list_policy_versions},
+    Route{"GET",    "/api/admin/queue",            kAdmin,   kNone,   get_queue},
+    // The server itself
+    Route{"GET",    "/healthz",                    kPublic,  kNone,   get_health},
+    Route{"GET",    "/readyz",                     kPublic,  kNone,   get_ready},
+    Route{"GET",    "/metrics",                    kMetrics, kNone,   get_metrics},
+    Route{"GET",    "/openapi.yaml",               kPublic,  kNone,   get_openapi},
+    Route{"GET",    "/docs",                       kPublic,  kNone,   get_docs},
+};
+// clang-format on
+constexpr Route kTaskEndpoint{"POST", "(endpoint)", kAccount, kJson, run_task_endpoint};
+static_assert(kRoutes.size() < RequestCounts::kRoutesMax);
+
+struct Table {
+  std::unordered_map<std::string_view, std::vector<const Route*>> literal;  // by whole path
+  std::vector<const Route*> patterned;
+};
+
+const Table& table() {
+  static const Table made = [] {
+    Table t;
+    for (const auto& route : kRoutes) {
+      if (route.pattern.find('{') == std::string_view::npos) {
+        t.literal[route.pattern].push_back(&route);
+      } else {
+        t.patterned.push_back(&route);
+      }
+    }
+    return t;
+  }();
+  return made;
+}
+
+// What the {…} of `pattern` stands for in `path`; nothing if they do not match.
+std::optional<std::string_view> match_pattern(std::string_view pattern, std::string_view path) {
+  const auto open = pattern.find('{');
+  const auto close = pattern.find('}');
+  const auto before = pattern.substr(0, open);
+  const auto after = pattern.substr(close + 1);
+  if (path.size() <= before.size() + after.size() || !path.starts_with(before) || !path.ends_with(after)) {
+    return std::nullopt;
+  }
+  const auto found = path.substr(before.size(), path.size() - before.size() - after.size());
+  // A model's name may hold a slash (as some servers name theirs); nothing else may.
+  if (found.find('/') != std::string_view::npos && pattern != "/v1/models/{id}") return std::nullopt;
+  return found;
+}
+
+// True if the route serves the method; else its own is added to `allow`.
+bool takes(const Route& route, std::string_view method, std::string& allow) {
+  if (route.method == method || (method == "HEAD" && route.method == "GET")) return true;
+  if (!allow.empty()) allow += ", ";
+  allow += route.method;
+  if (route.method == "GET") allow += ", HEAD";
+  return false;
+}
+
+}  // namespace
+
+std::span<const Route> routes() {
+  return kRoutes;
+}
+
+std::size_t route_index(const Route& route) {
+  return &route == &kTaskEndpoint ? kRoutes.size() : static_cast<std::size_t>(&route - kRoutes.data());
+}
+
+const Route& task_endpoint_route() {
+  return kTaskEndpoint;
+}
+
+Match match_route(std::string_view method, std::string_view path) {
+  Match match;
+  const auto literal = table().literal.find(path);
+  if (literal != table().literal.end()) {
+    for (const auto* route : literal->second) {
+      if (takes(*route, method, match.allow)) {
+        match.route = route;
+        return match;
+      }
+    }
+    return match;
+  }
+  for (const auto* route : table().patterned) {
+    const auto id = match_pattern(route->pattern, path);
+    if (!id || !takes(*route, method, match.allow)) continue;
+    match.route = route;
+    match.id = *id;
+    return match;
+  }
+  return match;
+}
+
+}  // namespace turnpike::api

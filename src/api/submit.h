@@ -1,0 +1,36 @@
+// From a request's fields to a submitted job; shared by POST /api/jobs, the operator's endpoints and the
+// OpenAI wire.
+#pragma once
+
+#include <boost/json/object.hpp>
+#include <string>
+#include <string_view>
+
+#include "api/context.h"
+#include "api/fields.h"
+#include "api/input.h"
+
+namespace turnpike::api {
+
+// What `userTier` asks for: top level before videoConfig.userTier; empty if neither. Registers both fields,
+// and `user` and `userId`, as known.
+std::string tier_asked(Fields& fields, Mistakes& mistakes);
+
+// The account, then the job. `plan`: from tier_asked(). `request.account` and `request.body.request_id` are
+// filled in. With `take_idempotency` the stored answer travels in the job's own commit.
+struct Submission {
+  node::SubmitRequest request;
+  std::string input;     // JSON text
+  std::string metadata;  // JSON text, or empty
+  std::string plan;
+  InputFacts facts;
+  std::string input_path;  // of the input in messages: "input." or ""
+  int status = 202;
+  bool store_answer = false;
+};
+boost::asio::awaitable<Result<node::SubmitAnswer>> submit(Context& context, Submission submission);
+
+// A refusal by the plan says which plan would do; everything else is the error as it is.
+net::Response refuse_submit(const Context& context, const Error& error, std::string_view task);
+
+}  // namespace turnpike::api

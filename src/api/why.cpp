@@ -1,0 +1,223 @@
+// GET /api/jobs/{id}/why: what decided so far, in words and in fields.
+#include <utility>
+
+#include "api/handlers.h"
+#include "api/render.h"
+
+namespace turnpike::api {
+namespace {
+
+using engine::HistoryKind;
+using engine::JobState;
+using engine::WaitingFor;
+
+std::string limit_text(std::optional<std::uint32_t> limit) {
+  return limit ? fmt::to_string(*limit) : std::string("unlimited");
+}
+
+std::string_view or_else(std::string_view text, std::string_view otherwise) {
+  return text.empty() ? otherwise : text;
+}
+
+std::string waiting_words(const node::JobView& job, const engine::Why& why) {
+  const WaitingFor waiting =
+      job.queue && job.queue->waiting_for ? *job.queue->waiting_for : WaitingFor::kTurn;
+  switch (waiting) {
+    case WaitingFor::kTurn:
+      return fmt::format(
+          "It waits for its turn in pool {}: {} of {} slots are in use, {} jobs of higher classes and {} "
+          "of its own class wait there too.",
+          why.pool, why.pool_running, why.pool_slots, why.pool_waiting_higher, why.pool_waiting_same);
+    case WaitingFor::kConcurrencyLimit:
+      return fmt::format(
+          "Its account runs {} of the {} jobs that plan {} lets run at once; it starts when one of "
+          "them ends.",
+          why.account_running, limit_text(why.account_limit), why.plan);
+    case WaitingFor::kRateLimit:
+      return "Its account sends faster than its plan allows; it starts when the rate permits.";
+    case WaitingFor::kProviderLimit:
+      return fmt::format(
+          "All {} slots of pool {} are in use; it starts when one is free and its turn has come.",
+          why.pool_slots, why.pool);
+    case WaitingFor::kQuota:
+      return "Its account's share of this period is used; it starts when the period renews.";
+    case WaitingFor::kSchedule:
+      return job.row.attempt > 0 ? fmt::format("Attempt {} failed; it tries again at {}.", job.row.attempt,
+                                               rfc3339(job.row.due_at))
+                                 : fmt::format("It is scheduled for {}.", rfc3339(job.row.due_at));
+    case WaitingFor::kDependency:
+      return "It waits for what it depends on.";
+    case WaitingFor::kPaused:
+      return "Nothing is started at the moment: the server is draining or its queue is paused.";
+  }
+  return {};
+}
+
+std::string summary(const node::JobView& job, const engine::Why& why) {
+  const engine::JobRow& row = job.row;
+  const std::string failure =
+      row.error ? fmt::format(" ({}: {})", row.error->code, row.error->message) : std::string();
+  switch (row.state) {
+    case JobState::kScheduled:
+    case JobState::kQueued: {
+      const std::string position = job.queue && row.state == JobState::kQueued
+                                       ? fmt::format("Number {} in the queue. ", job.queue->position)
+                                       : std::string();
+      return position + waiting_words(job, why);
+    }
+    case JobState::kProcessing:
+      return fmt::format(
+          "It runs: attempt {} of {} at provider {}, one of the {} jobs its account runs (limit {}).",
+          row.attempt, row.max_attempts, row.provider, why.account_running, limit_text(why.account_limit));
+    case JobState::kCompleted:
+      return fmt::format("It was completed by provider {} with model {} at attempt {}.", row.provider,
+                         or_else(row.model, "of the provider's choice"), row.attempt);
+    case JobState::kFailed:
+      return fmt::format("It failed after {} of {} attempts{}.", row.attempt, row.max_attempts, failure);
+    case JobState::kCancelled:
+      return "It was cancelled.";
+    case JobState::kExpired:
+      return "It waited longer than its plan allows and expired.";
+  }
+  return {};
+}
+
+std::string_view history_word(HistoryKind kind) {
+  switch (kind) {
+    case HistoryKind::kSubmitted:
+      return "submitted";
+    case HistoryKind::kStarted:
+      return "started";
+    case HistoryKind::kAttemptFailed:
+      return "attempt_failed";
+    case HistoryKind::kRetryAt:
+      return "retry_scheduled";
+    case HistoryKind::kTryLost:
+      return "try_lost";
+    case HistoryKind::kHandedBack:
+      return "handed_back";
+    case HistoryKind::kCompleted:
+      return "completed";
+    case HistoryKind::kFailed:
+      return "failed";
+    case HistoryKind::kCancelled:
+      return "cancelled";
+    case HistoryKind::kExpired:
+      return "expired";
+    case HistoryKind::kRetriedByUser:
+      return "retried";
+  }
+  return {};
+}
+
+std::string history_words(const engine::HistoryEntry& entry) {
+  switch (entry.kind) {
+    case HistoryKind::kSubmitted:
+      return entry.text.empty() ? "submitted" : fmt::format("submitted; waits for {}", entry.text);
+    case HistoryKind::kStarted:
+      return fmt::format("started at {}: {} of {} jobs of its account run",
+                         or_else(entry.text, "its provider"), entry.a,
+                         entry.b == 0 ? "unlimited" : fmt::to_string(entry.b));
+    case HistoryKind::kAttemptFailed:
+      return fmt::format("attempt {} failed: {}", entry.a, entry.text);
+    case HistoryKind::kRetryAt:
+      return fmt::format("tries again at {}", rfc3339(wall_from_micros(entry.a)));
+    case HistoryKind::kTryLost:
+      return fmt::format("its try was lost ({}); this does not count as an attempt",
+                         or_else(entry.text, "the server stopped"));
+    case HistoryKind::kHandedBack:
+      return "handed back to the queue while the server stopped";
+    case HistoryKind::kCompleted:
+      return "completed";
+    case HistoryKind::kFailed:
+      return fmt::format("failed for good: {}", entry.text);
+    case HistoryKind::kCancelled:
+      return fmt::format("cancelled by {}", or_else(entry.text, "its account"));
+    case HistoryKind::kExpired:
+      return "expired: it waited longer than its plan allows";
+    case HistoryKind::kRetriedByUser:
+      return "queued again on request";
+  }
+  return {};
+}
+
+void append_history(Buffer& out, const std::vector<engine::HistoryEntry>& history) {
+  append(out, ",\"history\":[");
+  for (std::size_t i = 0; i < history.size(); ++i) {
+    const auto& entry = history[i];
+    if (i > 0) out.push_back(',');
+    append(out, "{\"at\":");
+    append_time(out, entry.at);
+    append(out, ",\"what\":");
+    append_quoted(out, history_word(entry.kind));
+    append(out, ",\"text\":");
+    append_quoted(out, history_words(entry));
+    switch (entry.kind) {
+      case HistoryKind::kStarted:
+        fmt::format_to(fmt::appender(out), ",\"active\":{},\"limit\":{}", entry.a,
+                       entry.b == 0 ? "null" : fmt::to_string(entry.b));
+        break;
+      case HistoryKind::kAttemptFailed:
+        fmt::format_to(fmt::appender(out), ",\"attempt\":{}", entry.a);
+        break;
+      case HistoryKind::kRetryAt:
+        fmt::format_to(fmt::appender(out), ",\"retry_at\":{}", entry.a / 1'000'000);
+        break;
+      case HistoryKind::kTryLost:
+        fmt::format_to(fmt::appender(out), ",\"lost\":{}", entry.a);
+        break;
+      case HistoryKind::kSubmitted:
+      case HistoryKind::kHandedBack:
+      case HistoryKind::kCompleted:
+      case HistoryKind::kFailed:
+      case HistoryKind::kCancelled:
+      case HistoryKind::kExpired:
+      case HistoryKind::kRetriedByUser:
+        break;
+    }
+    out.push_back('}');
+  }
+  out.push_back(']');
+}
+
+void append_now(Buffer& out, const node::JobView& job, const engine::Why& why) {
+  append(out, ",\"now\":{\"status\":");
+  append_quoted(out, engine::job_state_name(job.row.state));
+  append(out, ",\"plan\":");
+  append_quoted(out, why.plan);
+  append(out, ",\"priority_class\":");
+  append_quoted(out, policy::class_name(why.priority_class));
+  fmt::format_to(fmt::appender(out), ",\"account\":{{\"running\":{},\"limit\":{},\"waiting\":{}}}",
+                 why.account_running, why.account_limit ? fmt::to_string(*why.account_limit) : "null",
+                 why.account_waiting);
+  append(out, ",\"pool\":{\"name\":");
+  append_quoted(out, why.pool);
+  fmt::format_to(fmt::appender(out),
+                 ",\"running\":{},\"slots\":{},\"waiting_higher\":{},\"waiting_same\":{}}},\"draining\":{}",
+                 why.pool_running, why.pool_slots, why.pool_waiting_higher, why.pool_waiting_same,
+                 why.draining);
+  append_queue(out, job);
+  out.push_back('}');
+}
+
+}  // namespace
+
+Handled explain_job(Context& context) {
+  const auto id = parse_id<JobTag>(context.id);
+  if (!id) co_return fail(ErrorCode::kNotFound, "there is no such job", "id");
+  auto asking = context.node().why(*id, context.scope());
+  const auto found = co_await std::move(asking);
+  if (!found) co_return std::unexpected(found.error());
+  const auto& [job, why] = *found;
+  Buffer out;
+  append(out, "{\"object\":\"why\",\"job\":");
+  append_quoted(out, to_string(job.row.id));
+  append(out, ",\"summary\":");
+  append_quoted(out, summary(job, why));
+  append_now(out, job, why);
+  append_history(out, job.row.history);
+  out.push_back('}');
+  co_return json_response(200, out);
+}
+
+}  // namespace turnpike::api

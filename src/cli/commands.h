@@ -1,0 +1,52 @@
+// The subcommands of the program, each one function; main.cpp reads as their list.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace turnpike::cli {
+
+constexpr int kOk = 0;
+constexpr int kFailed = 1;
+constexpr int kUsage = 2;
+constexpr int kBadConfiguration = 3;
+
+struct ServeOptions {
+  std::string config = "presets/dev.yaml";
+  std::string listen;  // empty: the configuration's
+  std::filesystem::path data = "data";
+};
+int serve(const ServeOptions& options);
+
+struct CheckOptions {
+  std::string config;
+};
+int check(const CheckOptions& options);
+
+struct ApplyOptions {
+  std::string config;
+  std::filesystem::path data = "data";
+};
+int apply(const ApplyOptions& options);
+
+struct KeysOptions {
+  std::filesystem::path data = "data";
+  std::string role, user, name;  // create
+  std::string id;                // revoke
+};
+int keys_create(const KeysOptions& options);
+int keys_list(const KeysOptions& options);
+int keys_revoke(const KeysOptions& options);
+
+struct DemoOptions {
+  std::string url;  // empty: that of the server on `data`
+  std::filesystem::path data = "data";
+  std::filesystem::path out = "out";
+  std::string key;  // a service key; empty: one is made over the control socket
+};
+int demo(const DemoOptions& options);
+
+int version();
+
+}  // namespace turnpike::cli

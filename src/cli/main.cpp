@@ -1,0 +1,102 @@
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <exception>
+#include <functional>
+
+#include "cli/commands.h"
+
+namespace {
+
+using namespace turnpike::cli;
+
+// Each adds its subcommand and says in `run` what to do when it was asked for.
+using Run = std::function<int()>;
+
+void add_serve(CLI::App& app, Run& run) {
+  auto options = std::make_shared<ServeOptions>();
+  auto* command = app.add_subcommand("serve", "Serve: queue, run and answer until told to stop");
+  command->add_option("--config", options->config, "The YAML file that promises everything")->required();
+  command->add_option("--listen", options->listen, "ADDRESS:PORT instead of the configuration's");
+  command->add_option("--data", options->data, "The folder that everything durable lives in")
+      ->capture_default_str();
+  command->callback([options, &run] { run = [options] { return serve(*options); }; });
+}
+
+void add_check(CLI::App& app, Run& run) {
+  auto options = std::make_shared<CheckOptions>();
+  auto* command = app.add_subcommand("check", "Say every mistake of a configuration, and do nothing else");
+  command->add_option("--config", options->config, "The YAML file")->required();
+  command->callback([options, &run] { run = [options] { return check(*options); }; });
+}
+
+void add_apply(CLI::App& app, Run& run) {
+  auto options = std::make_shared<ApplyOptions>();
+  auto* command = app.add_subcommand("apply", "Put a configuration in force in the running server");
+  command->add_option("--config", options->config, "The YAML file")->required();
+  command->add_option("--data", options->data, "The server's data folder")->capture_default_str();
+  command->callback([options, &run] { run = [options] { return apply(*options); }; });
+}
+
+void add_keys(CLI::App& app, Run& run) {
+  auto options = std::make_shared<KeysOptions>();
+  auto* keys = app.add_subcommand("keys", "Make, list and revoke API keys");
+  keys->require_subcommand(1);
+  auto* create = keys->add_subcommand("create", "Make a key and print it, alone");
+  create->add_option("--role", options->role, "admin, service, account or worker")
+      ->required()
+      ->check(CLI::IsMember({"admin", "service", "account", "worker"}));
+  create->add_option("--account", options->user, "Whose, for role account: your own id of the user");
+  create->add_option("--name", options->name, "What to call it");
+  create->callback([options, &run] { run = [options] { return keys_create(*options); }; });
+  auto* list = keys->add_subcommand("list", "List keys, without their secrets");
+  list->callback([options, &run] { run = [options] { return keys_list(*options); }; });
+  auto* revoke = keys->add_subcommand("revoke", "Make a key worthless");
+  revoke->add_option("id", options->id, "key_…")->required();
+  revoke->callback([options, &run] { run = [options] { return keys_revoke(*options); }; });
+  for (auto* command : {create, list, revoke}) {
+    command->add_option("--data", options->data, "The server's data folder")->capture_default_str();
+  }
+}
+
+void add_demo(CLI::App& app, Run& run) {
+  auto options = std::make_shared<DemoOptions>();
+  auto* command = app.add_subcommand("demo", "Send a running server work from four users on four plans");
+  command->add_option("--url", options->url,
+                      "The server, e.g. http://127.0.0.1:8080; default: the one on --data");
+  command->add_option("--data", options->data, "The server's data folder")->capture_default_str();
+  command->add_option("--out", options->out, "Where to put the files")->capture_default_str();
+  command->add_option("--key", options->key, "A service key; default: one is made for it");
+  command->callback([options, &run] { run = [options] { return demo(*options); }; });
+}
+
+void add_version(CLI::App& app, Run& run) {
+  auto* command = app.add_subcommand("version", "Say which version this is");
+  command->callback([&run] { run = [] { return version(); }; });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Turnpike: what each plan promises, kept"};
+  app.require_subcommand(1);
+  app.option_defaults()->always_capture_default(false);
+  Run run;
+  add_serve(app, run);
+  add_check(app, run);
+  add_apply(app, run);
+  add_keys(app, run);
+  add_demo(app, run);
+  add_version(app, run);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kOk : kUsage;
+  }
+  try {
+    return run();
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "turnpike: %s\n", error.what());
+    return kFailed;
+  }
+}

@@ -1,0 +1,302 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "engine/state.h"
+
+namespace turnpike::engine {
+
+// --- The small steps that every command is made of
+// ------------------------------------------------------------------------
+
+Engine::State::State(policy::PolicyPtr policy, EngineOptions options)
+    : options_(options), policy_(std::move(policy)) {
+  CHECK(policy_ != nullptr && !policy_->plans.empty());
+  CHECK(options_.window_min >= 4 && options_.window_max >= options_.window_min);
+}
+
+Account* Engine::State::find_account(AccountId id) const {
+  const auto it = accounts_.find(id);
+  return it == accounts_.end() ? nullptr : it->second.get();
+}
+
+Pool& Engine::State::pool_named(std::string_view name) {
+  auto it = pools_.find(name);
+  if (it == pools_.end()) {
+    auto pool = std::make_unique<Pool>();
+    pool->name = name;
+    const auto configured = policy_->pools.find(name);
+    if (configured != policy_->pools.end()) pool->slots = configured->second.slots;
+    const std::uint32_t headroom = configured != policy_->pools.end() ? configured->second.headroom : 0;
+    pool->order.reshape({pool->slots, headroom, policy_->share_permille});
+    it = pools_.emplace(std::string(name), std::move(pool)).first;
+  }
+  return *it->second;
+}
+
+Queue* Engine::State::find_queue(const Account& account, std::string_view pool) const {
+  for (const auto& queue : account.queues) {
+    if (queue->pool->name == pool) return queue.get();
+  }
+  return nullptr;
+}
+
+Queue& Engine::State::queue_of(Account& account, std::string_view pool) {
+  if (Queue* existing = find_queue(account, pool)) return *existing;
+  auto queue = std::make_unique<Queue>();
+  queue->account = &account;
+  queue->pool = &pool_named(pool);
+  queue->pool->queues[account.row.id] = queue.get();
+  ++queue_count_;
+  account.queues.push_back(std::move(queue));
+  return *account.queues.back();
+}
+
+Durations& Engine::State::took(const std::string& task, const std::string& provider) {
+  return durations_[{task, provider}];
+}
+
+bool Engine::State::may_run(const Queue& queue) const {
+  if (draining_ || queue.window.empty() || queue.pool->slots == 0) return false;
+  const auto& cap = queue.account->plan->limits.concurrent_jobs;
+  return !cap || queue.account->running < *cap || options_.fault == Fault::kCapUnchecked;
+}
+
+void Engine::State::sync_ring(Queue& queue, Timestamp now) {
+  account_for(*queue.pool, now);
+  const AccountId account = queue.account->row.id;
+  if (may_run(queue)) {
+    queue.pool->order.enter(account, queue.account->plan->priority_class,
+                            queue.account->plan->limits.dispatch_batch);
+    touch(*queue.pool);
+  } else {
+    queue.pool->order.leave(account);
+  }
+}
+
+void Engine::State::sync_rings(Account& account, Timestamp now) {
+  for (const auto& queue : account.queues) sync_ring(*queue, now);
+}
+
+void Engine::State::count_queued(Queue& queue, std::int64_t delta) {
+  auto& of_class = queue.pool->queued[policy::class_index(queue.account->plan->priority_class)];
+  queue.queued += static_cast<std::uint64_t>(delta);
+  queue.account->waiting += static_cast<std::uint64_t>(delta);
+  of_class += static_cast<std::uint64_t>(delta);
+  if (of_class == 0) queue.pool->order.clear_credit(queue.account->plan->priority_class);
+  mark(queue);
+}
+
+void Engine::State::count_scheduled(Queue& queue, std::int64_t delta) {
+  queue.scheduled += static_cast<std::uint64_t>(delta);
+  queue.account->waiting += static_cast<std::uint64_t>(delta);
+  scheduled_total_ += static_cast<std::uint64_t>(delta);
+  mark(queue);
+}
+
+void Engine::State::mark(Queue& queue) {
+  if (queue.told_dirty) return;
+  queue.told_dirty = true;
+  dirty_.push_back(&queue);
+}
+
+void Engine::State::touch(Pool& pool) {
+  if (pool.touched) return;
+  pool.touched = true;
+  touched_.push_back(&pool);
+}
+
+void Engine::State::account_for(Pool& pool, Timestamp now) {
+  const Duration passed = now.mono - pool.accounted;
+  pool.accounted = now.mono;
+  if (passed > Duration{0} && pool.running > 0) pool.order.consume(passed.count() * pool.running);
+}
+
+void Engine::State::put_job(const JobRow& row, JobBodyPtr body, Changes& out) const {
+  // A job that is submitted and started in one command is written once.
+  if (!out.mutations.empty()) {
+    if (auto* last = std::get_if<PutJob>(&out.mutations.back()); last != nullptr && last->row.id == row.id) {
+      last->row = row;
+      return;
+    }
+  }
+  out.mutations.emplace_back(PutJob{row, std::move(body)});
+}
+
+void Engine::State::tell(EventType type, const JobRow& row, Timestamp now, Changes& out, std::string text,
+                         std::uint8_t percent) const {
+  out.events.push_back(Event{.type = type,
+                             .at = now.wall,
+                             .account = row.account,
+                             .job = row.id,
+                             .attempt = row.attempt,
+                             .percent = percent,
+                             .text = std::move(text)});
+}
+
+void Engine::State::remember(JobRow& row, HistoryEntry entry) {
+  // The first entry says how it began; of the rest the latest matter.
+  if (row.history.size() >= kHistoryMax) row.history.erase(row.history.begin() + 1);
+  row.history.push_back(std::move(entry));
+}
+
+void Engine::State::finish(Timestamp now, Changes& out) {
+  // Starting a job changes rings of other pools (its account may reach its cap), but frees nothing: one pass
+  // is enough.
+  for (std::size_t i = 0; i < touched_.size(); ++i) {
+    dispatch(*touched_[i], now, out);
+    touched_[i]->touched = false;
+  }
+  touched_.clear();
+  for (Queue* queue : dirty_) {
+    queue->told_dirty = false;
+    ask_refills(*queue, out);
+    if (queue->queued == queue->told_queued && queue->scheduled == queue->told_scheduled) continue;
+    queue->told_queued = queue->queued;
+    queue->told_scheduled = queue->scheduled;
+    out.mutations.emplace_back(
+        PutQueueCount{queue->account->row.id, queue->pool->name, queue->queued, queue->scheduled});
+  }
+  dirty_.clear();
+  ask_timed_refills(out);
+}
+
+// --- The public face
+// ---------------------------------------------------------------------------------------------------------
+
+Engine::Engine(policy::PolicyPtr policy, EngineOptions options)
+    : state_(std::make_unique<State>(std::move(policy), options)) {}
+Engine::~Engine() = default;
+Engine::Engine(Engine&&) noexcept = default;
+
+void Engine::recover(Recovery recovery, Timestamp now, Changes& out) {
+  state_->recover(std::move(recovery), now, out);
+}
+
+Result<Engine::EnsuredAccount> Engine::ensure_account(std::string_view user_id, AccountId fresh_id,
+                                                      std::string_view plan, bool set_plan, Timestamp now,
+                                                      Changes& out) {
+  return state_->ensure_account(user_id, fresh_id, plan, set_plan, now, out);
+}
+
+const AccountRow* Engine::account(AccountId id) const {
+  const Account* found = state_->find_account(id);
+  return found != nullptr ? &found->row : nullptr;
+}
+
+const AccountRow* Engine::account_by_user(std::string_view user_id) const {
+  const auto it = state_->by_user_.find(std::string(user_id));
+  return it == state_->by_user_.end() ? nullptr : &it->second->row;
+}
+
+std::vector<AccountRow> Engine::accounts(AccountId starting_after, std::size_t limit) const {
+  std::vector<AccountRow> rows;
+  for (auto it = state_->accounts_.upper_bound(starting_after);
+       it != state_->accounts_.end() && rows.size() < limit; ++it) {
+    rows.push_back(it->second->row);
+  }
+  return rows;
+}
+
+const policy::Plan& Engine::plan_of(AccountId id) const {
+  const Account* found = state_->find_account(id);
+  return found != nullptr ? *found->plan : state_->plan_named("");
+}
+
+Result<Submitted> Engine::submit(NewJob job, Timestamp now, Changes& out) {
+  return state_->submit(std::move(job), now, out);
+}
+Result<JobRow> Engine::cancel(JobId id, std::string_view by, const ColdJob* cold, Timestamp now,
+                              Changes& out) {
+  return state_->cancel(id, by, cold, now, out);
+}
+Result<Submitted> Engine::retry(ColdJob cold, Timestamp now, Changes& out) {
+  return state_->retry(std::move(cold), now, out);
+}
+bool Engine::settle(TryId try_id, TryOutcome outcome, Timestamp now, Changes& out) {
+  return state_->settle(try_id, std::move(outcome), now, out);
+}
+bool Engine::progress(TryId try_id, std::uint8_t percent, std::string_view message, Timestamp now,
+                      Changes& out) {
+  return state_->progress(try_id, percent, message, now, out);
+}
+void Engine::extend_leases(std::span<const TryId> tries, Timestamp now) {
+  state_->extend_leases(tries, now);
+}
+
+Engine::Advanced Engine::advance(Timestamp now, std::size_t work_max, Changes& out) {
+  return state_->advance(now, work_max, out);
+}
+std::optional<Duration> Engine::next_wakeup(Timestamp now) const {
+  return state_->next_wakeup(now);
+}
+
+bool Engine::refill_queue(const RefillQueue& request, std::vector<ColdJob> heads, Timestamp now,
+                          Changes& out) {
+  return state_->refill_queue(request, std::move(heads), now, out);
+}
+bool Engine::refill_scheduled(const RefillScheduled& request, std::vector<ColdJob> heads, Timestamp now,
+                              Changes& out) {
+  return state_->refill_scheduled(request, std::move(heads), now, out);
+}
+bool Engine::refill_expiring(const RefillExpiring& request, std::vector<ColdJob> heads, Timestamp now,
+                             Changes& out) {
+  return state_->refill_expiring(request, std::move(heads), now, out);
+}
+Result<void> Engine::expire_cold(const ColdJob& cold, Timestamp now, Changes& out) {
+  return state_->expire_cold(cold, now, out);
+}
+
+void Engine::apply(policy::PolicyPtr policy, Timestamp now, Changes& out) {
+  state_->apply(std::move(policy), now, out);
+}
+const policy::PolicyPtr& Engine::policy() const {
+  return state_->policy_;
+}
+void Engine::set_draining(bool draining, Timestamp now, Changes& out) {
+  state_->set_draining(draining, now, out);
+}
+
+std::vector<TryId> Engine::live_tries() const {
+  std::vector<TryId> ids;
+  ids.reserve(state_->tries_.size());
+  for (const auto& [id, attempt] : state_->tries_) {
+    if (!attempt.lost) ids.push_back(id);
+  }
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
+
+std::optional<QueueView> Engine::queue_view(const JobRow& row, Timestamp now) const {
+  return state_->queue_view(row, now, kAskWalkMax);
+}
+Why Engine::why(const JobRow& row) const {
+  return state_->why(row);
+}
+
+std::pair<std::uint8_t, std::string> Engine::progress_of(JobId id) const {
+  const auto it = state_->jobs_.find(id);
+  if (it == state_->jobs_.end() || it->second.row.state != JobState::kProcessing) return {0, ""};
+  return {it->second.percent, it->second.progress};
+}
+
+Engine::Stats Engine::stats() const {
+  return state_->stats();
+}
+std::vector<PutQueueCount> Engine::queue_counts() const {
+  return state_->queue_counts();
+}
+
+std::uint32_t Engine::running(AccountId id) const {
+  const Account* found = state_->find_account(id);
+  return found != nullptr ? found->running : 0;
+}
+
+std::optional<JobId> Engine::startable() const {
+  return state_->startable();
+}
+
+}  // namespace turnpike::engine

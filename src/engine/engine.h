@@ -1,0 +1,303 @@
+// The engine: who may, who is next, and what follows. Commands and the time go in; a decision, mutations,
+// events and effects come out. Pure: no I/O, no thread, no clock, no random of its own. The same commands at
+// the same times give the same changes, bit for bit. It never fails halfway: a refusal is a value and leaves
+// no change behind.
+//
+// Not thread-safe: the node guards it with one mutex. One engine is one shard and knows no other.
+//
+// Invariants (checked by tests/simulation; numbers as in the architecture):
+//   I2  running(account) <= its cap whenever something is started.
+//   I3  at most one live try for a job; a try is live from its start until it is settled or its lease has run
+//   out. I4  a try that is not live changes no job. I6  counters = a recount of the rows. I7  order: see
+//   engine/order.h. I10 no slot of a pool idles while a job that may run is loaded (headroom apart).
+//
+// Cold things. Of each queue only a window of heads is in memory, always a prefix of the queue; likewise of
+// what is scheduled and of what expires. Refills are asked for by effects. Commands on a job that may not be
+// in memory take the row as the caller read it, with the batch it was read at; if it changed since, the
+// answer is ErrorCode::kStale, and the caller reads again once that batch has committed.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "engine/rows.h"
+#include "policy/policy.h"
+#include "policy/resolve.h"
+
+namespace turnpike::engine {
+
+// --- Effects: what to do once the mutations of the same batch are durable
+// ------------------------------------------------
+
+struct StartTry {
+  TryId try_id;
+  JobRow row;        // as committed: state kProcessing, attempt, provider, model
+  JobBodyPtr body;   // null: not in memory, read it from the journal
+  Duration timeout;  // of this attempt; > 0
+  // For the log line of the start.
+  policy::PriorityClass priority_class{};
+  std::uint32_t active = 0;            // the account's running jobs, this one included
+  std::optional<std::uint32_t> limit;  // its cap; nullopt: unlimited
+};
+enum class StopReason : std::uint8_t { kCancelled, kTimeout, kLeaseLost, kDrain };
+struct StopTry {  // interrupt the try; settle() it when it has stopped
+  TryId try_id;
+  StopReason reason{};
+};
+using QueueKey =
+    std::pair<std::int32_t, JobId>;  // (priority, id); in queue order: priority descending, id ascending
+struct RefillQueue {                 // answer with Engine::refill_queue
+  std::uint64_t ticket = 0;
+  AccountId account;
+  std::string pool;
+  std::optional<QueueKey> after;
+  std::size_t limit = 0;
+};
+struct RefillScheduled {  // answer with Engine::refill_scheduled
+  std::uint64_t ticket = 0;
+  std::pair<Wall, JobId> after;
+  std::size_t limit = 0;
+};
+struct RefillExpiring {  // answer with Engine::refill_expiring
+  std::uint64_t ticket = 0;
+  std::pair<Wall, JobId> after;
+  std::size_t limit = 0;
+};
+struct ExpireCold {  // read the job, then Engine::expire_cold
+  JobId job;
+};
+using Effect = std::variant<StartTry, StopTry, RefillQueue, RefillScheduled, RefillExpiring, ExpireCold>;
+
+// What a command changes. The caller sets `batch` (the batch that will carry these changes) before the
+// command.
+struct Changes {
+  Batch batch = 0;
+  std::vector<Mutation> mutations;
+  std::vector<Event> events;
+  std::vector<Effect> effects;
+};
+
+// --- Commands
+// ------------------------------------------------------------------------------------------------------------
+
+// A row as the caller read it from the journal, and when.
+struct ColdJob {
+  JobRow row;
+  JobBodyPtr body;  // may be null
+  Batch at = 0;
+};
+
+struct NewJob {
+  JobId id;  // fresh, increasing
+  AccountId account;
+  std::string task;
+  policy::Candidate candidate;  // resolved before
+  std::int32_t priority = 0;
+  Wall run_at = kNever;  // kNever or past: now
+  std::optional<std::uint32_t> max_attempts;
+  JobOptions options;
+  std::string dedupe_key;
+  // With a dedupe_key: the live job that has it (or none), read at `dedupe_at`.
+  std::optional<ColdJob> dedupe_job;
+  Batch dedupe_at = 0;
+  JobBodyPtr body;
+};
+
+enum class WaitingFor : std::uint8_t {
+  kTurn,
+  kConcurrencyLimit,
+  kRateLimit,
+  kProviderLimit,
+  kQuota,
+  kSchedule,
+  kDependency,
+  kPaused,
+};
+const char* waiting_for_name(WaitingFor w);  // as api.md spells it
+
+// Where a job stands. For kProcessing, position and ahead are 0 and waiting_for is absent.
+struct QueueView {
+  std::uint64_t position = 0;  // 1-based: jobs that would start before this one under the order, plus one
+  bool exact = true;           // false: estimated (beyond the loaded heads, or too many to walk)
+  std::uint64_t ahead_in_account = 0;
+  std::pair<std::int64_t, std::int64_t> eta_seconds{0, 0};  // until the job ends: likely range, low <= high
+  std::optional<WaitingFor> waiting_for;
+};
+
+struct Submitted {
+  JobRow row;  // after the decision: kScheduled, kQueued or (started at once) kProcessing
+  std::optional<QueueView> queue;
+  bool deduplicated = false;  // row is the live job that has the dedupe_key
+};
+
+// How a try ended.
+struct TryCompleted {
+  std::string output;                  // JSON text
+  std::vector<ArtifactRef> artifacts;  // durable already
+  Usage usage;
+};
+struct TryFailed {
+  policy::FailureClass failure{};
+  std::string message;
+  std::optional<Duration> retry_after;
+};
+struct TryStopped {};     // stopped as asked (cancel, timeout)
+struct TryHandedBack {};  // drain: stopped, goes back to the queue, not an attempt
+using TryOutcome = std::variant<TryCompleted, TryFailed, TryStopped, TryHandedBack>;
+
+// What a restart begins with.
+struct Recovery {
+  std::vector<AccountRow> accounts;
+  std::vector<PutQueueCount> queues;
+  std::vector<JobRow> processing;
+  std::uint64_t last_id = 0;  // largest id value in use: ids of tries begin above it
+};
+
+// What holds a job now, in fields, for `why`.
+struct Why {
+  std::string plan;
+  policy::PriorityClass priority_class{};
+  std::uint32_t account_running = 0;
+  std::optional<std::uint32_t> account_limit;
+  std::uint64_t account_waiting = 0;
+  std::string pool;
+  std::uint32_t pool_running = 0;
+  std::uint32_t pool_slots = 0;
+  std::uint64_t pool_waiting_higher = 0;  // jobs of higher classes that wait in the pool
+  std::uint64_t pool_waiting_same = 0;    // of the same class, other accounts
+  bool draining = false;
+};
+
+// Engines that are wrong on purpose: the simulation must catch each. Never set outside of tests.
+enum class Fault : std::uint8_t {
+  kNone,
+  kCapUnchecked,      // an account's cap is not asked before a start
+  kTryNotFenced,      // a try whose lease has run out may still complete its job
+  kCreditNeverSpent,  // an owed start costs its class nothing
+  kWindowForgetful,   // what is inserted below the watermark is treated as cold
+  kCountDrifts,       // a cancelled waiting job stays counted
+};
+
+struct EngineOptions {
+  std::size_t window_max = 256;  // heads kept for one queue, at most; >= 4
+  std::size_t window_budget =
+      200'000;  // heads kept in all: with many queues each keeps fewer, but at least window_min
+  std::size_t window_min = 8;
+  Duration lease = std::chrono::seconds(30);  // a try that is not extended for so long is lost
+  Fault fault = Fault::kNone;
+  Duration timeout_grace = std::chrono::seconds(5);  // after a try's timeout, before it is asked to stop
+};
+
+class Engine {
+ public:
+  Engine(policy::PolicyPtr policy, EngineOptions options);
+  ~Engine();
+  Engine(Engine&&) noexcept;
+
+  // Call once, before any other command, on a new engine. Jobs that were processing were lost with the
+  // process: they go back to their queue without counting as an attempt, or fail as `crashed` after kLostMax
+  // losses.
+  void recover(Recovery recovery, Timestamp now, Changes& out);
+
+  // --- Accounts
+  // The account of the application's user; made on its first appearance, on `plan` (empty: the default plan).
+  // A plan that differs from an existing account's changes it only if `set_plan`. Errors: kInvalidRequest
+  // (plan unknown).
+  struct EnsuredAccount {
+    AccountRow row;
+    bool created = false;
+    std::string previous_plan;  // not empty: the plan was changed
+  };
+  Result<EnsuredAccount> ensure_account(std::string_view user_id, AccountId fresh_id, std::string_view plan,
+                                        bool set_plan, Timestamp now, Changes& out);
+  const AccountRow* account(AccountId id) const;
+  const AccountRow* account_by_user(std::string_view user_id) const;
+  std::vector<AccountRow> accounts(AccountId starting_after, std::size_t limit) const;  // by id, ascending
+  // The plan that applies; falls back to the default plan where the account's was removed from the
+  // configuration.
+  const policy::Plan& plan_of(AccountId id) const;
+
+  // --- Jobs
+  // Errors: kQueueFull (with retry_after), kStale, kNotFound (account).
+  Result<Submitted> submit(NewJob job, Timestamp now, Changes& out);
+  // Ends a job that has not ended: at once in the journal; a running try is asked to stop and keeps its slot
+  // until it has. `cold` is the row as read, needed where the job is not in memory. Errors: kNotFound (no
+  // cold row given and not in memory), kConflict (ended already: says how), kStale.
+  Result<JobRow> cancel(JobId id, std::string_view by, const ColdJob* cold, Timestamp now, Changes& out);
+  // Queues an ended job (failed, cancelled, expired) again with a fresh set of attempts. Errors: kConflict
+  // (completed, not ended, or its try is still stopping), kQueueFull, kStale.
+  Result<Submitted> retry(ColdJob cold, Timestamp now, Changes& out);
+  // A try has ended. A try that is not live changes no job (returns false).
+  bool settle(TryId try_id, TryOutcome outcome, Timestamp now, Changes& out);
+  // A running try tells how far it is. Nothing durable but the event. False: not live.
+  bool progress(TryId try_id, std::uint8_t percent, std::string_view message, Timestamp now, Changes& out);
+  // The runner still works on these: their leases begin anew.
+  void extend_leases(std::span<const TryId> tries, Timestamp now);
+
+  // --- Time
+  // Schedules, retries, expiry, leases, timeouts: at most `work_max` of them; call again while `more`.
+  struct Advanced {
+    bool more = false;
+  };
+  Advanced advance(Timestamp now, std::size_t work_max, Changes& out);
+  // How long until advance() has something to do; nullopt: nothing is waiting for time. 0: at once.
+  std::optional<Duration> next_wakeup(Timestamp now) const;
+
+  // --- Cold things. False: stale or no longer wanted; the engine has asked again by itself where it needs
+  // to.
+  bool refill_queue(const RefillQueue& request, std::vector<ColdJob> heads, Timestamp now, Changes& out);
+  bool refill_scheduled(const RefillScheduled& request, std::vector<ColdJob> heads, Timestamp now,
+                        Changes& out);
+  bool refill_expiring(const RefillExpiring& request, std::vector<ColdJob> heads, Timestamp now,
+                       Changes& out);
+  // Error kStale: read again. Ok: done, or nothing to do any more.
+  Result<void> expire_cold(const ColdJob& cold, Timestamp now, Changes& out);
+
+  // --- Policy and state of the whole
+  // Takes effect at once: raised limits start waiting jobs now, lowered ones let running jobs finish.
+  void apply(policy::PolicyPtr policy, Timestamp now, Changes& out);
+  const policy::PolicyPtr& policy() const;
+  // While draining nothing is started.
+  void set_draining(bool draining, Timestamp now, Changes& out);
+  std::vector<TryId> live_tries() const;
+
+  // --- Questions. Change nothing.
+  // For a row as read from the journal; nullopt if it has ended.
+  std::optional<QueueView> queue_view(const JobRow& row, Timestamp now) const;
+  Why why(const JobRow& row) const;
+  // percent and message of a running job; 0 and "" otherwise.
+  std::pair<std::uint8_t, std::string> progress_of(JobId id) const;
+
+  struct PoolStats {
+    std::string name;
+    std::uint32_t slots = 0, running = 0;
+    std::array<std::uint64_t, policy::kClassCount> queued{};  // by class_index
+  };
+  struct Stats {
+    std::vector<PoolStats> pools;
+    std::uint64_t queued = 0, scheduled = 0, processing = 0;
+    std::size_t accounts = 0, jobs_in_memory = 0;
+  };
+  Stats stats() const;
+  // Counters and what is in memory, for a recount against the journal by tests: sorted by (account, pool).
+  std::vector<PutQueueCount> queue_counts() const;
+  std::uint32_t running(AccountId id) const;  // live tries
+  // Why no slot should idle: a job that may run now in a pool with room, if any. Tests expect none (I10).
+  std::optional<JobId> startable() const;
+
+ private:
+  class State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace turnpike::engine

@@ -1,0 +1,78 @@
+#include "engine/rows.h"
+
+#include "engine/engine.h"
+
+namespace turnpike::engine {
+
+bool operator==(const JobOptions& a, const JobOptions& b) {
+  const auto same = [](const policy::Backoff& x, const policy::Backoff& y) {
+    return x.base == y.base && x.factor_permille == y.factor_permille && x.cap == y.cap &&
+           x.jitter_permille == y.jitter_permille && x.attempts == y.attempts;
+  };
+  if (a.timeout != b.timeout || a.backoff.has_value() != b.backoff.has_value()) return false;
+  return !a.backoff || same(*a.backoff, *b.backoff);
+}
+
+const char* job_state_name(JobState s) {
+  switch (s) {
+    case JobState::kScheduled:
+      return "scheduled";
+    case JobState::kQueued:
+      return "queued";
+    case JobState::kProcessing:
+      return "processing";
+    case JobState::kCompleted:
+      return "completed";
+    case JobState::kFailed:
+      return "failed";
+    case JobState::kCancelled:
+      return "cancelled";
+    case JobState::kExpired:
+      return "expired";
+  }
+  return "failed";
+}
+
+const char* event_type_name(EventType t) {
+  switch (t) {
+    case EventType::kJobQueued:
+      return "job.queued";
+    case EventType::kJobStarted:
+      return "job.started";
+    case EventType::kJobProgress:
+      return "job.progress";
+    case EventType::kJobCompleted:
+      return "job.completed";
+    case EventType::kJobFailed:
+      return "job.failed";
+    case EventType::kJobCancelled:
+      return "job.cancelled";
+    case EventType::kJobExpired:
+      return "job.expired";
+  }
+  return "job.failed";
+}
+
+const char* waiting_for_name(WaitingFor w) {
+  switch (w) {
+    case WaitingFor::kTurn:
+      return "turn";
+    case WaitingFor::kConcurrencyLimit:
+      return "concurrency_limit";
+    case WaitingFor::kRateLimit:
+      return "rate_limit";
+    case WaitingFor::kProviderLimit:
+      return "provider_limit";
+    case WaitingFor::kQuota:
+      return "quota";
+    case WaitingFor::kSchedule:
+      return "schedule";
+    case WaitingFor::kDependency:
+      return "dependency";
+    case WaitingFor::kPaused:
+      return "paused";
+  }
+  return "turn";
+}
+
+}  // namespace turnpike::engine

@@ -1,0 +1,98 @@
+// What comes due by itself: timers of tries on monotonic time, schedules and expiry on wall time.
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "engine/state.h"
+
+namespace turnpike::engine {
+
+Engine::Advanced Engine::State::advance(Timestamp now, std::size_t work_max, Changes& out) {
+  std::size_t work = 0;
+  while (work < work_max && !timers_.empty() && timers_.begin()->first <= now.mono) {
+    ++work;
+    try_timer(timers_.begin()->second, now, out);
+  }
+  while (work < work_max && !scheduled_.empty() && scheduled_.front().first <= now.wall) {
+    ++work;
+    due(scheduled_.front().second, now, out);
+  }
+  while (work < work_max && !expiring_.empty() && expiring_.front().first <= now.wall) {
+    ++work;
+    expire(expiring_.front().second, now, out);
+  }
+  finish(now, out);
+  return {.more = work >= work_max};
+}
+
+std::optional<Duration> Engine::State::next_wakeup(Timestamp now) const {
+  std::optional<Duration> soonest;
+  const auto consider = [&soonest](Duration in) {
+    in = std::max(in, Duration{0});
+    soonest = soonest ? std::min(*soonest, in) : in;
+  };
+  if (!timers_.empty()) consider(timers_.begin()->first - now.mono);
+  if (!scheduled_.empty()) consider(scheduled_.front().first - now.wall);
+  if (!expiring_.empty()) consider(expiring_.front().first - now.wall);
+  return soonest;
+}
+
+void Engine::State::try_timer(TryId id, Timestamp now, Changes& out) {
+  Try& attempt = tries_.at(id);
+  if (attempt.lease_until <= now.mono) {
+    const Try lost = attempt;
+    out.effects.emplace_back(StopTry{id, StopReason::kLeaseLost});
+    tries_.erase(id);
+    Try released = lost;
+    release(released, now);
+    if (options_.fault == Fault::kTryNotFenced) {
+      released.lost = true;
+      tries_.emplace(id, released);
+    }
+    const auto found = jobs_.find(lost.job);
+    if (found != jobs_.end() && found->second.row.current_try == id) {
+      lose(found->second, "its lease ran out", now, out);
+    }
+    return;
+  }
+  if (!attempt.stop_sent && attempt.stop_at <= now.mono) {
+    attempt.stop_sent = true;
+    out.effects.emplace_back(StopTry{id, StopReason::kTimeout});
+  }
+  // Outlived what it was charged: charged as much again, so that long jobs pay while they run, not after.
+  if (attempt.started + Duration{attempt.charged} <= now.mono) {
+    account_for(*attempt.pool, now);
+    const SlotTime taken = (now.mono - attempt.started).count();
+    const SlotTime more = std::max(attempt.charged, taken + kCostMin - attempt.charged);
+    attempt.pool->order.charge(attempt.pick, more);
+    attempt.charged += more;
+  }
+  set_timer(attempt);
+}
+
+// A scheduled job's time has come: it waits for its turn now.
+void Engine::State::due(JobId id, Timestamp now, Changes& out) {
+  Job& job = jobs_.at(id);
+  unschedule(queue_of(*find_account(job.row.account), job.row.pool), job.row, out.batch);
+  job.row.due_at = kNever;
+  enqueue(job, nullptr, now, out);
+}
+
+void Engine::State::expire(JobId id, Timestamp now, Changes& out) {
+  const TimedKey key = expiring_.front();
+  CHECK(key.second == id);
+  expiring_.erase(key, out.batch);
+  const auto it = jobs_.find(id);
+  if (it == jobs_.end()) {
+    out.effects.emplace_back(ExpireCold{id});
+    return;
+  }
+  if (it->second.row.state != JobState::kQueued) return;
+  Queue& queue = queue_of(*find_account(it->second.row.account), it->second.row.pool);
+  unqueue(queue, it->second.row, out.batch);
+  sync_ring(queue, now);
+  end_waiting(it->second.row, JobState::kExpired, {.kind = HistoryKind::kExpired, .at = now.wall, .text = {}},
+              now, out);
+}
+
+}  // namespace turnpike::engine

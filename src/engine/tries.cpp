@@ -1,0 +1,283 @@
+// The life of a try: started by the order, settled once, or lost with its lease.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "engine/state.h"
+
+namespace turnpike::engine {
+namespace {
+
+constexpr Duration kRetryAfterMax = std::chrono::hours(1);  // an upstream that asks for more is not believed
+
+SlotTime cost(Duration took) {
+  return std::max<SlotTime>(kCostMin, took.count());
+}
+
+}  // namespace
+
+void Engine::State::dispatch(Pool& pool, Timestamp now, Changes& out) {
+  account_for(pool, now);
+  const auto estimate = [this, &pool](AccountId account) {
+    return cost(jobs_.at(pool.queues.at(account)->window.front().second).took->mean());
+  };
+  while (const auto pick = pool.order.next(estimate)) {
+    Queue& queue = *pool.queues.at(pick->account);
+    const QueueKey key = queue.window.front();
+    Job& job = jobs_.at(key.second);
+    const Duration timeout = time_left(job, *queue.account->plan, now);
+    if (timeout > Duration{0}) {
+      start(queue, *pick, job, timeout, now, out);
+      continue;
+    }
+    unqueue(queue, job.row, out.batch);
+    sync_ring(queue, now);
+    fail_job(job,
+             {.code = "timeout",
+              .message = "the job's time was used up before it could run again",
+              .provider = {}},
+             now, out);
+  }
+}
+
+Duration Engine::State::time_left(const Job& job, const policy::Plan& plan, Timestamp now) const {
+  const Duration attempt = job.row.options.timeout.value_or(plan.attempt_timeout);
+  if (job.row.first_started_at == kNever) return std::min(attempt, plan.job_timeout);
+  return std::min(attempt, job.row.first_started_at + plan.job_timeout - now.wall);
+}
+
+void Engine::State::start(Queue& queue, const Order::Pick& pick, Job& job, Duration timeout, Timestamp now,
+                          Changes& out) {
+  Account& account = *queue.account;
+  Pool& pool = *queue.pool;
+  JobRow& row = job.row;
+  unqueue(queue, row, out.batch);
+  forget_expiry(row, out.batch);
+
+  Try attempt{.id = TryId{try_ids_.next(now.wall)},
+              .job = row.id,
+              .account = &account,
+              .pool = &pool,
+              .pick = pick,
+              .took = job.took,
+              .charged = cost(job.took->mean()),
+              .started = now.mono,
+              .stop_at = now.mono + timeout + options_.timeout_grace,
+              .lease_until = now.mono + options_.lease,
+              .timer = {}};
+  if (options_.fault == Fault::kCreditNeverSpent) attempt.pick.owed = false;
+  pool.order.started(attempt.pick, attempt.charged);
+  ++pool.running;
+  ++account.running;
+
+  row.state = JobState::kProcessing;
+  row.current_try = attempt.id;
+  row.plan = account.plan->name;
+  ++row.attempt;
+  row.started_at = now.wall;
+  if (row.first_started_at == kNever) row.first_started_at = now.wall;
+  job.percent = 0;
+  job.progress.clear();
+  const auto cap = account.plan->limits.concurrent_jobs;
+  remember(row, {.kind = HistoryKind::kStarted,
+                 .at = now.wall,
+                 .a = account.running,
+                 .b = cap.value_or(0),
+                 .text = row.provider});
+  put_job(row, nullptr, out);
+  tell(EventType::kJobStarted, row, now, out, row.provider);
+  out.effects.emplace_back(StartTry{.try_id = attempt.id,
+                                    .row = row,
+                                    .body = job.body,
+                                    .timeout = timeout,
+                                    .priority_class = account.plan->priority_class,
+                                    .active = account.running,
+                                    .limit = cap});
+  set_timer(tries_.emplace(attempt.id, attempt).first->second);
+  sync_rings(account, now);
+}
+
+// A try has one timer: whichever of estimate outlived, timeout and lease comes first.
+void Engine::State::set_timer(Try& attempt) {
+  timers_.erase({attempt.timer, attempt.id});
+  // An eighth of slack: a job that takes just what such jobs take is not charged twice in the instant it
+  // ends.
+  const Duration outlived{attempt.charged + attempt.charged / 8 + kCostMin};
+  attempt.timer = std::min(attempt.lease_until, attempt.started + outlived);
+  if (!attempt.stop_sent) attempt.timer = std::min(attempt.timer, attempt.stop_at);
+  timers_.insert({attempt.timer, attempt.id});
+}
+
+// Gives back the slot and makes the charge what was really taken.
+void Engine::State::release(Try& attempt, Timestamp now) {
+  account_for(*attempt.pool, now);
+  const SlotTime took = cost(now.mono - attempt.started);
+  attempt.pool->order.charge(attempt.pick, took - attempt.charged);
+  attempt.pool->order.ended(attempt.pick, took);
+  --attempt.pool->running;
+  --attempt.account->running;
+  timers_.erase({attempt.timer, attempt.id});
+  stopping_.erase(attempt.job);
+  touch(*attempt.pool);
+  sync_rings(*attempt.account, now);
+}
+
+bool Engine::State::settle(TryId try_id, TryOutcome outcome, Timestamp now, Changes& out) {
+  const auto it = tries_.find(try_id);
+  if (it == tries_.end()) return false;
+  Try attempt = it->second;
+  tries_.erase(it);
+  if (!attempt.lost) release(attempt, now);
+
+  const auto found = jobs_.find(attempt.job);
+  const bool believed = found != jobs_.end() && found->second.row.state == JobState::kProcessing &&
+                        (found->second.row.current_try == try_id || attempt.lost);
+  if (believed) {
+    Job& job = found->second;
+    if (auto* completed = std::get_if<TryCompleted>(&outcome)) {
+      attempt.took->add(now.mono - attempt.started);
+      complete(job, std::move(*completed), now, out);
+    } else if (auto* failed = std::get_if<TryFailed>(&outcome)) {
+      fail_attempt(job, std::move(*failed), now, out);
+    } else if (std::holds_alternative<TryHandedBack>(outcome)) {
+      --job.row.attempt;
+      remember(job.row, {.kind = HistoryKind::kHandedBack, .at = now.wall, .text = "the server is stopping"});
+      requeue(job, now, out);
+    } else if (attempt.stop_sent) {
+      fail_attempt(job,
+                   {.failure = policy::FailureClass::kTimeout,
+                    .message = "the attempt took longer than it may",
+                    .retry_after = {}},
+                   now, out);
+    } else {
+      lose(job, "the attempt stopped without being asked to", now, out);
+    }
+  }
+  finish(now, out);
+  return true;
+}
+
+void Engine::State::complete(Job& job, TryCompleted outcome, Timestamp now, Changes& out) {
+  JobRow& row = job.row;
+  row.state = JobState::kCompleted;
+  row.current_try = {};
+  row.finished_at = now.wall;
+  row.error.reset();
+  row.output = std::move(outcome.output);
+  row.artifacts = std::move(outcome.artifacts);
+  row.usage = std::move(outcome.usage);
+  remember(row, {.kind = HistoryKind::kCompleted, .at = now.wall, .text = {}});
+  if (!row.dedupe_key.empty()) note_changed(dedupe_subject(row.account, row.dedupe_key), out.batch);
+  put_job(row, nullptr, out);
+  tell(EventType::kJobCompleted, row, now, out);
+  leave_memory(row.id, out.batch);
+}
+
+Duration Engine::State::retry_delay(const Job& job, const policy::Backoff& backoff,
+                                    const TryFailed& outcome) const {
+  std::int64_t micros = backoff.base.count();
+  for (std::uint32_t i = 1; i < job.row.attempt && micros < backoff.cap.count(); ++i) {
+    micros = static_cast<std::int64_t>(static_cast<__int128>(micros) * backoff.factor_permille / 1000);
+  }
+  micros = std::min(micros, backoff.cap.count());
+  // Seeded by job and attempt: no state, and a replay gives the same.
+  Random random(job.row.id.value * 31 + job.row.attempt);
+  const std::int64_t spread =
+      random.between(-static_cast<std::int64_t>(backoff.jitter_permille), backoff.jitter_permille);
+  micros += static_cast<std::int64_t>(static_cast<__int128>(micros) * spread / 1000);
+  const Duration asked = std::min(outcome.retry_after.value_or(Duration{0}), kRetryAfterMax);
+  return std::max(Duration{micros}, asked);
+}
+
+void Engine::State::fail_attempt(Job& job, TryFailed outcome, Timestamp now, Changes& out) {
+  JobRow& row = job.row;
+  const policy::Plan& plan = *find_account(row.account)->plan;
+  const auto& own = plan.retry.by_class[static_cast<std::size_t>(outcome.failure)];
+  const policy::Backoff backoff = row.options.backoff.value_or(plan.retry.for_class(outcome.failure));
+  const std::uint32_t attempts = own ? std::min(row.max_attempts, own->attempts) : row.max_attempts;
+  JobError error{.code = policy::failure_class_name(outcome.failure),
+                 .message = outcome.message,
+                 .provider = row.provider};
+  remember(row, {.kind = HistoryKind::kAttemptFailed,
+                 .at = now.wall,
+                 .a = row.attempt,
+                 .text = fmt::format("{}: {}", error.code, error.message)});
+  if (!policy::failure_class_retryable(outcome.failure) || row.attempt >= attempts) {
+    fail_job(job, std::move(error), now, out);
+    return;
+  }
+  const Duration delay = retry_delay(job, backoff, outcome);
+  if (now.wall + delay >= row.first_started_at + plan.job_timeout) {
+    error.message += " (no time is left for another attempt)";
+    fail_job(job, std::move(error), now, out);
+    return;
+  }
+  row.error = std::move(error);
+  row.due_at = now.wall + delay;
+  remember(row, {.kind = HistoryKind::kRetryAt, .at = now.wall, .a = unix_micros(row.due_at), .text = {}});
+  schedule(job, nullptr, now, out);
+}
+
+void Engine::State::fail_job(Job& job, JobError error, Timestamp now, Changes& out) {
+  JobRow& row = job.row;
+  row.state = JobState::kFailed;
+  row.current_try = {};
+  row.due_at = kNever;
+  row.finished_at = now.wall;
+  remember(row, {.kind = HistoryKind::kFailed,
+                 .at = now.wall,
+                 .text = fmt::format("{}: {}", error.code, error.message)});
+  row.error = std::move(error);
+  if (!row.dedupe_key.empty()) note_changed(dedupe_subject(row.account, row.dedupe_key), out.batch);
+  put_job(row, nullptr, out);
+  tell(EventType::kJobFailed, row, now, out, row.error->code);
+  leave_memory(row.id, out.batch);
+}
+
+void Engine::State::requeue(Job& job, Timestamp now, Changes& out) {
+  job.row.current_try = {};
+  enqueue(job, nullptr, now, out);
+}
+
+void Engine::State::lose(Job& job, std::string_view why, Timestamp now, Changes& out) {
+  JobRow& row = job.row;
+  CHECK(row.attempt > 0);
+  --row.attempt;
+  ++row.lost;
+  remember(row, {.kind = HistoryKind::kTryLost, .at = now.wall, .a = row.lost, .text = std::string(why)});
+  if (row.lost > kLostMax) {
+    fail_job(job,
+             {.code = "crashed",
+              .message = fmt::format("the job was lost {} times while it ran ({}), and is not tried again",
+                                     row.lost, why),
+              .provider = row.provider},
+             now, out);
+    return;
+  }
+  requeue(job, now, out);
+}
+
+bool Engine::State::progress(TryId try_id, std::uint8_t percent, std::string_view message, Timestamp now,
+                             Changes& out) {
+  const auto it = tries_.find(try_id);
+  if (it == tries_.end()) return false;
+  const auto found = jobs_.find(it->second.job);
+  if (found == jobs_.end() || found->second.row.current_try != try_id) return false;
+  found->second.percent = std::min<std::uint8_t>(percent, 100);
+  found->second.progress = message;
+  tell(EventType::kJobProgress, found->second.row, now, out, std::string(message), found->second.percent);
+  return true;
+}
+
+void Engine::State::extend_leases(std::span<const TryId> tries, Timestamp now) {
+  for (const TryId id : tries) {
+    const auto it = tries_.find(id);
+    if (it == tries_.end() || it->second.lost) continue;
+    it->second.lease_until = std::max(it->second.lease_until, now.mono + options_.lease);
+    set_timer(it->second);
+  }
+}
+
+}  // namespace turnpike::engine

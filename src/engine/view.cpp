@@ -1,0 +1,246 @@
+// Questions: where a job stands, how long it may take, what holds it. Nothing here changes anything.
+
+#include <algorithm>
+#include <cstddef>
+
+#include "engine/state.h"
+
+namespace turnpike::engine {
+namespace {
+
+std::int64_t seconds_up(std::int64_t micros) {
+  return std::max<std::int64_t>(0, (micros + 999'999) / 1'000'000);
+}
+
+// How many jobs of its own queue go before `key`: exact among the loaded heads, else by how far its id lies
+// between the last loaded head and the youngest.
+std::pair<std::uint64_t, bool> rank_in_queue(const Queue& queue, const QueueKey& key) {
+  const auto& keys = queue.window.keys();
+  if (queue.window.is_loaded(key) || keys.empty()) {
+    const auto before = static_cast<std::uint64_t>(std::distance(keys.begin(), keys.lower_bound(key)));
+    return {before, queue.window.is_loaded(key)};
+  }
+  const std::uint64_t cold = queue.queued - std::min<std::uint64_t>(queue.queued, keys.size());
+  const std::uint64_t from = keys.rbegin()->second.value;
+  const std::uint64_t to = std::max(queue.newest.value, from + 1);
+  const std::uint64_t at = std::clamp(key.second.value, from, to);
+  const auto share =
+      static_cast<std::uint64_t>(static_cast<unsigned __int128>(cold) * (at - from) / (to - from));
+  return {keys.size() + std::min(share, cold == 0 ? 0 : cold - 1), false};
+}
+
+// Plays the pool's order forward, start by start, until `account` has started `rank` + 1 jobs. Nothing new
+// arrives, every job takes what such jobs took, and caps do not bind: what is counted is the order.
+class Forward {
+ public:
+  Forward(const Pool& pool, const std::unordered_map<JobId, Job>& jobs)
+      : pool_(pool), jobs_(jobs), order_(pool.order) {}
+
+  // Position and whether it is exact; nullopt: not reached within walk_max starts.
+  std::optional<std::pair<std::uint64_t, bool>> play(
+      const Queue& queue, std::uint64_t rank, std::size_t walk_max,
+      const std::array<std::uint32_t, policy::kClassCount>& shares) {
+    order_.reshape({.slots = 0x7fffffff, .headroom = 0, .share_permille = shares});
+    order_.enter(queue.account->row.id, queue.account->plan->priority_class,
+                 queue.account->plan->limits.dispatch_batch);
+    bool exact = true;
+    for (std::uint64_t position = 1; position <= walk_max; ++position) {
+      const auto pick = order_.next([this](AccountId account) { return cost_of_next(account); });
+      if (!pick) return std::nullopt;
+      Taken& taken = taken_of(pick->account);
+      if (pick->account == queue.account->row.id && taken.count == rank) return std::pair{position, exact};
+      const SlotTime cost = cost_of_next(pick->account);
+      order_.started(*pick, cost);
+      order_.consume(cost);
+      if (++taken.count > taken.queue->window.size()) exact = false;  // beyond the loaded heads of that queue
+      if (taken.next != taken.queue->window.keys().end()) ++taken.next;
+      if (taken.count >= taken.queue->queued) order_.leave(pick->account);
+    }
+    return std::nullopt;
+  }
+
+ private:
+  struct Taken {
+    const Queue* queue = nullptr;
+    std::set<QueueKey, QueueKeyLess>::const_iterator next;
+    std::uint64_t count = 0;
+    SlotTime last_cost = kCostMin;
+  };
+
+  Taken& taken_of(AccountId account) {
+    const auto [it, fresh] = taken_.try_emplace(account);
+    if (fresh) {
+      it->second.queue = pool_.queues.at(account);
+      it->second.next = it->second.queue->window.keys().begin();
+    }
+    return it->second;
+  }
+
+  SlotTime cost_of_next(AccountId account) {
+    Taken& taken = taken_of(account);
+    if (taken.next != taken.queue->window.keys().end()) {
+      taken.last_cost = std::max<SlotTime>(kCostMin, jobs_.at(taken.next->second).took->mean().count());
+    }
+    return taken.last_cost;
+  }
+
+  const Pool& pool_;
+  const std::unordered_map<JobId, Job>& jobs_;
+  Order order_;
+  std::unordered_map<AccountId, Taken> taken_;
+};
+
+// Too much to play: higher classes first, accounts of the class in turn, and never worse than the guaranteed
+// share.
+std::uint64_t estimate_position(const Queue& queue, std::uint64_t rank,
+                                const std::array<std::uint32_t, policy::kClassCount>& shares) {
+  const Pool& pool = *queue.pool;
+  const std::size_t own = policy::class_index(queue.account->plan->priority_class);
+  std::uint64_t higher = 0;
+  for (std::size_t i = own + 1; i < policy::kClassCount; ++i) higher += pool.queued[i];
+  const std::uint64_t others_waiting = pool.queued[own] - std::min(pool.queued[own], queue.queued);
+  const std::uint64_t accounts = std::max<std::size_t>(1, pool.order.size());
+  const std::uint64_t same = rank + std::min(others_waiting, (rank + 1) * (accounts - 1));
+  const std::uint64_t by_rank = higher + same + 1;
+  if (shares[own] == 0) return by_rank;
+  return std::min(by_rank, (same + 1) * 1000 / shares[own]);
+}
+
+}  // namespace
+
+std::optional<QueueView> Engine::State::queue_view(const JobRow& row, Timestamp now,
+                                                   std::size_t walk_max) const {
+  if (ended(row.state)) return std::nullopt;
+  const Account* account = find_account(row.account);
+  if (account == nullptr) return std::nullopt;
+  static const Durations kNothingSeen;
+  const auto seen = durations_.find({row.task, row.provider});
+  const Durations& took = seen != durations_.end() ? seen->second : kNothingSeen;
+  const std::int64_t low = took.percentile(200).count();
+  const std::int64_t high = std::max(low, took.percentile(900).count());
+
+  QueueView view;
+  if (row.state == JobState::kProcessing) {
+    const std::int64_t since = (now.wall - row.started_at).count();
+    view.position = 0;
+    view.eta_seconds = {seconds_up(low - since), seconds_up(std::max(high - since, std::int64_t{1}))};
+    return view;
+  }
+  const auto cap = account->plan->limits.concurrent_jobs;
+  const Queue* queue = find_queue(*account, row.pool);
+  std::uint64_t rank = 0;
+  std::uint32_t slots = 1;
+  if (queue != nullptr) {
+    slots = std::max<std::uint32_t>(1, queue->pool->slots);
+    const auto [ahead, loaded] = rank_in_queue(*queue, {row.priority, row.id});
+    rank = ahead;
+    view.ahead_in_account = ahead;
+    view.exact = loaded && row.state == JobState::kQueued;
+    std::optional<std::pair<std::uint64_t, bool>> played;
+    if (view.exact && rank < walk_max && queue->pool->order.size() <= kPositionAccountsMax) {
+      played = Forward(*queue->pool, jobs_).play(*queue, rank, walk_max, policy_->share_permille);
+    }
+    view.position = played ? played->first : estimate_position(*queue, rank, policy_->share_permille);
+    view.exact = played.has_value() && played->second;
+  }
+  view.position = std::max<std::uint64_t>(1, view.position);
+  // Waits for the pool and for its own account's cap; the longer of the two is what it waits.
+  const std::uint64_t own_slots = cap ? std::max<std::uint32_t>(1, *cap) : slots;
+  const std::uint64_t rounds_low = std::max((view.position - 1) / slots, rank / own_slots);
+  const std::uint64_t rounds_high = std::max((view.position + slots - 1) / slots, rank / own_slots + 1);
+  constexpr std::int64_t kRoundsMax = 10'000'000;  // beyond, the figure says nothing and would overflow
+  std::int64_t until_due = 0;
+  if (row.state == JobState::kScheduled) {
+    view.waiting_for = WaitingFor::kSchedule;
+    until_due = std::max<std::int64_t>(0, (row.due_at - now.wall).count());
+  } else if (draining_ || (queue != nullptr && queue->pool->slots == 0)) {
+    view.waiting_for = WaitingFor::kPaused;
+  } else if (cap && account->running >= *cap) {
+    view.waiting_for = WaitingFor::kConcurrencyLimit;
+  } else {
+    view.waiting_for = WaitingFor::kTurn;
+  }
+  view.eta_seconds = {
+      seconds_up(until_due +
+                 low * (1 + std::min<std::int64_t>(kRoundsMax, static_cast<std::int64_t>(rounds_low)))),
+      seconds_up(until_due +
+                 high * (1 + std::min<std::int64_t>(kRoundsMax, static_cast<std::int64_t>(rounds_high))))};
+  return view;
+}
+
+Why Engine::State::why(const JobRow& row) const {
+  Why why;
+  why.pool = row.pool;
+  why.draining = draining_;
+  const Account* account = find_account(row.account);
+  if (account == nullptr) return why;
+  why.plan = account->plan->name;
+  why.priority_class = account->plan->priority_class;
+  why.account_running = account->running;
+  why.account_limit = account->plan->limits.concurrent_jobs;
+  why.account_waiting = account->waiting;
+  const auto it = pools_.find(row.pool);
+  if (it == pools_.end()) return why;
+  const Pool& pool = *it->second;
+  why.pool_running = pool.running;
+  why.pool_slots = pool.slots;
+  const std::size_t own = policy::class_index(why.priority_class);
+  for (std::size_t i = own + 1; i < policy::kClassCount; ++i) why.pool_waiting_higher += pool.queued[i];
+  const Queue* queue = find_queue(*account, row.pool);
+  why.pool_waiting_same = pool.queued[own] - std::min(pool.queued[own], queue != nullptr ? queue->queued : 0);
+  return why;
+}
+
+Engine::Stats Engine::State::stats() const {
+  Stats stats;
+  for (const auto& [name, pool] : pools_) {
+    stats.pools.push_back(
+        {.name = name, .slots = pool->slots, .running = pool->running, .queued = pool->queued});
+    for (const std::uint64_t queued : pool->queued) stats.queued += queued;
+    stats.processing += pool->running;
+  }
+  stats.scheduled = scheduled_total_;
+  stats.accounts = accounts_.size();
+  stats.jobs_in_memory = jobs_.size();
+  return stats;
+}
+
+std::vector<PutQueueCount> Engine::State::queue_counts() const {
+  std::vector<PutQueueCount> counts;
+  for (const auto& [id, account] : accounts_) {
+    for (const auto& queue : account->queues) {
+      if (queue->queued + queue->scheduled > 0)
+        counts.push_back({id, queue->pool->name, queue->queued, queue->scheduled});
+    }
+  }
+  std::sort(counts.begin(), counts.end(), [](const PutQueueCount& a, const PutQueueCount& b) {
+    return a.account != b.account ? a.account < b.account : a.pool < b.pool;
+  });
+  return counts;
+}
+
+// From first principles, not from the rings: the rings are what is being tested.
+std::optional<JobId> Engine::State::startable() const {
+  if (draining_) return std::nullopt;
+  std::map<const Pool*, std::uint32_t> low_running;
+  for (const auto& [id, attempt] : tries_) {
+    if (!attempt.lost && attempt.pick.priority_class < policy::PriorityClass::kHigh)
+      ++low_running[attempt.pool];
+  }
+  for (const auto& [id, account] : accounts_) {
+    const auto& cap = account->plan->limits.concurrent_jobs;
+    if (cap && account->running >= *cap) continue;
+    for (const auto& queue : account->queues) {
+      const Pool& pool = *queue->pool;
+      if (queue->window.empty() || pool.running >= pool.slots) continue;
+      const auto configured = policy_->pools.find(pool.name);
+      const std::uint32_t headroom = configured != policy_->pools.end() ? configured->second.headroom : 0;
+      const bool low = account->plan->priority_class < policy::PriorityClass::kHigh;
+      if (low && low_running[&pool] + headroom >= pool.slots) continue;
+      return queue->window.front().second;
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace turnpike::engine

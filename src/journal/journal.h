@@ -1,0 +1,211 @@
+// The journal: batches in, rows out. It is the truth; whatever it acknowledged survives a crash of the
+// process and of the machine. One writer (the node's committer thread) calls commit(); any number of threads
+// read.
+//
+// Invariants:
+//   J1  commit() is all or nothing, and durable when it returns.
+//   J2  batches are committed in order, numbered from last_batch()+1 without a gap.
+//   J3  a read sees all of some committed batch and nothing of a later one; it says which (`at`).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "engine/rows.h"
+
+namespace turnpike::journal {
+
+using engine::Batch;
+
+// --- Rows that the node and the api keep beside the engine's
+// ------------------------------------------------------------
+
+enum class Role : std::uint8_t { kAdmin = 0, kService = 1, kAccount = 2, kWorker = 3 };
+
+struct KeyRow {
+  KeyId id;
+  std::string hash;  // SHA-256 of the key's text, 32 raw bytes; the text itself is stored nowhere
+  Role role = Role::kAccount;
+  AccountId account;  // role kAccount: whose; else none
+  std::string name;   // what its maker calls it
+  Wall created_at;
+  Wall expires_at = kNever;  // kNever: does not expire
+  Wall revoked_at = kNever;  // kNever: in force
+};
+
+struct ArtifactRow {
+  engine::ArtifactRef ref;
+  AccountId account;  // who may see it
+  JobId job;          // the job that made it; none for an upload
+  Wall created_at;
+};
+
+struct IdempotencyRow {
+  std::string scope;      // SHA-256 of account, method, path and Idempotency-Key, 32 raw bytes
+  std::string body_hash;  // SHA-256 of the request body, 32 raw bytes
+  int status = 0;         // of the stored answer
+  std::string content_type;
+  std::string body;  // of the stored answer; at most 1 MiB
+  Wall expires_at;
+};
+
+struct PolicyVersionRow {
+  std::uint64_t version = 0;  // from 1
+  std::string hash;           // SHA-256 of text, hex
+  std::string text;           // the YAML as applied; secrets are references in it
+  Wall applied_at;
+  std::string applied_by;  // "start", "signal", "cli"
+};
+
+struct AuditRow {
+  Wall at;
+  std::string actor;    // key id, "cli", "start"
+  std::string action;   // "account.plan_changed"
+  std::string subject;  // the id it is about
+  std::string detail;   // JSON text
+};
+
+using Record = std::variant<KeyRow, ArtifactRow, IdempotencyRow, PolicyVersionRow, AuditRow>;
+
+// One group commit. The node merges before: at most one PutJob/PutAccount/PutQueueCount a key.
+struct Commit {
+  Batch batch = 0;
+  Wall at;
+  std::vector<engine::Mutation> mutations;
+  std::vector<Record> records;
+  std::vector<engine::Event> events;
+  bool empty() const { return mutations.empty() && records.empty() && events.empty(); }
+};
+
+// --- Reads
+// -------------------------------------------------------------------------------------------------------------
+
+struct StoredJob {
+  engine::JobRow row;
+  engine::JobBodyPtr body;  // null where the caller did not ask for it
+  Batch at = 0;             // the batch this was read at
+};
+
+struct JobQuery {
+  std::optional<AccountId> account{};  // nullopt: all accounts (admin)
+  std::optional<engine::JobState> state{};
+  std::string task{};      // empty: any
+  JobId starting_after{};  // exclusive; newest first, so smaller ids follow
+  JobId ending_before{};   // exclusive; the page just before this one
+  std::size_t limit = 20;  // 1..100
+};
+struct JobPage {
+  std::vector<StoredJob> jobs;  // newest first; bodies included
+  bool has_more = false;
+};
+
+// The heads of one queue beyond a watermark, in queue order (priority descending, then id ascending).
+struct QueueHeads {
+  std::vector<StoredJob> jobs;  // state kQueued; bodies included up to kInlineBody bytes, else null
+  Batch at = 0;
+};
+struct TimedHeads {
+  std::vector<StoredJob> jobs;  // in order of (time, id); bodies not included
+  Batch at = 0;
+};
+constexpr std::size_t kInlineBody = 4096;
+
+struct StoredEvent {
+  EventId id;
+  engine::Event event;
+};
+// An event's id is (batch << 20) | its index in the batch.
+constexpr unsigned kEventIndexBits = 20;
+constexpr std::size_t kEventsInBatchMax = std::size_t{1} << kEventIndexBits;
+constexpr EventId event_id(Batch batch, std::size_t index) {
+  return {(batch << kEventIndexBits) | index};
+}
+constexpr Batch batch_of(EventId id) {
+  return id.value >> kEventIndexBits;
+}
+// No event of `batch` comes after this.
+constexpr EventId last_event_of(Batch batch) {
+  return event_id(batch, kEventsInBatchMax - 1);
+}
+// Batches that one call of Journal::events looks through at most.
+constexpr std::size_t kEventBatchesScanMax = 4096;
+
+// What a start needs. Bounded by accounts, running jobs and queues, not by queued jobs.
+struct Recovered {
+  Batch last_batch = 0;       // 0: a new journal
+  std::uint64_t last_id = 0;  // largest id value that any batch ever named, dropped rows included
+  Wall last_at = kNever;      // time of the last batch
+  std::vector<engine::AccountRow> accounts;
+  std::vector<engine::PutQueueCount> queues;  // with queued + scheduled > 0
+  std::vector<StoredJob> processing;          // bodies not included
+  std::vector<KeyRow> keys;
+  std::optional<PolicyVersionRow> policy;  // the version in force
+};
+
+class Journal {
+ public:
+  virtual ~Journal() = default;
+
+  // Durable on success. On failure nothing of the batch is stored, or (after an I/O error) it is unknown what
+  // is: the caller must stop the process and recover. Every commit after a failed one is refused.
+  // Refused with kInternal: a batch out of turn, a PutJob without body for a job that is not there, a user id
+  // or a live dedupe key that another row has.
+  virtual Result<void> commit(const Commit& commit) = 0;
+  virtual Result<Recovered> recover() = 0;
+  virtual Batch last_batch() const = 0;  // last committed; thread-safe
+
+  // Reads. Thread-safe.
+  virtual Result<std::optional<StoredJob>> job(JobId id, bool with_body) = 0;
+  virtual Result<JobPage> jobs(const JobQuery& query) = 0;
+  // The account's job that has this dedupe key and has not ended; `at` is set either way.
+  virtual Result<std::pair<std::optional<StoredJob>, Batch>> job_by_dedupe_key(AccountId account,
+                                                                               std::string_view key) = 0;
+  // Jobs in state kQueued of (account, pool) that come after (priority, id) in queue order; nullopt: from the
+  // first.
+  virtual Result<QueueHeads> queue_heads(AccountId account, std::string_view pool,
+                                         std::optional<std::pair<std::int32_t, JobId>> after,
+                                         std::size_t limit) = 0;
+  // Jobs in state kScheduled after (due_at, id).
+  virtual Result<TimedHeads> scheduled_heads(std::pair<Wall, JobId> after, std::size_t limit) = 0;
+  // Jobs in state kQueued with expires_at set, after (expires_at, id).
+  virtual Result<TimedHeads> expiring_heads(std::pair<Wall, JobId> after, std::size_t limit) = 0;
+  // Events after `after`, in order, of one account and/or one job (nullopt: any); at most `limit`.
+  // `truncated` is true if events after `after` may already have been dropped by retention. Work is bounded:
+  // a page may be short, or empty, and not be the last; all is read once batch_of(scanned_to) >=
+  // last_batch().
+  struct EventPage {
+    std::vector<StoredEvent> events;
+    bool truncated = false;
+    EventId scanned_to;  // pass it as the next `after`: nothing up to here is left to see
+  };
+  virtual Result<EventPage> events(EventId after, std::optional<AccountId> account, std::optional<JobId> job,
+                                   std::size_t limit) = 0;
+  virtual Result<std::optional<IdempotencyRow>> idempotency(std::string_view scope, Wall now) = 0;
+  virtual Result<std::optional<ArtifactRow>> artifact(ArtifactId id) = 0;
+  // Rows that name this content; several accounts may own the same bytes.
+  virtual Result<std::vector<ArtifactRow>> artifacts_by_sha256(std::string_view sha256) = 0;
+  virtual Result<std::vector<PolicyVersionRow>> policy_versions() = 0;  // oldest first
+  virtual Result<std::vector<AuditRow>> audit(std::size_t limit) = 0;   // newest first
+
+  // Retention: removes what ended, or was made, before these times; bounded work a call, called by the
+  // committer between batches (it is a commit of its own). An artifact stays as long as the job that made it
+  // is there. Returns the content hashes that no ArtifactRow names any more, whose files the caller then
+  // deletes; `more` if another call would find more to do.
+  struct Retention {
+    Wall jobs_before{}, artifacts_before{}, events_before{}, now{};
+    std::size_t rows_max = 500;
+  };
+  struct Removed {
+    std::vector<std::pair<std::string, std::string>> files;  // sha256, extension
+    std::size_t rows = 0;
+    bool more = false;
+  };
+  virtual Result<Removed> retain(const Retention& retention) = 0;
+};
+
+}  // namespace turnpike::journal

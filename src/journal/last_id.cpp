@@ -1,0 +1,38 @@
+#include "journal/last_id.h"
+
+#include <algorithm>
+
+namespace turnpike::journal {
+namespace {
+
+std::uint64_t last_id(const engine::JobRow& row) {
+  std::uint64_t last = std::max({row.id.value, row.account.value, row.current_try.value});
+  for (const auto& artifact : row.artifacts) last = std::max(last, artifact.id.value);
+  return last;
+}
+
+std::uint64_t last_id(const engine::Mutation& mutation) {
+  if (const auto* job = std::get_if<engine::PutJob>(&mutation)) return last_id(job->row);
+  if (const auto* account = std::get_if<engine::PutAccount>(&mutation)) return account->row.id.value;
+  if (const auto* drop = std::get_if<engine::DropJob>(&mutation)) return drop->id.value;
+  return std::get<engine::PutQueueCount>(mutation).account.value;
+}
+
+std::uint64_t last_id(const Record& record) {
+  if (const auto* key = std::get_if<KeyRow>(&record)) return std::max(key->id.value, key->account.value);
+  if (const auto* artifact = std::get_if<ArtifactRow>(&record)) {
+    return std::max({artifact->ref.id.value, artifact->account.value, artifact->job.value});
+  }
+  return 0;  // the others are named by hashes, numbers and text
+}
+
+}  // namespace
+
+std::uint64_t last_id(const Commit& commit) {
+  std::uint64_t last = 0;
+  for (const auto& mutation : commit.mutations) last = std::max(last, last_id(mutation));
+  for (const auto& record : commit.records) last = std::max(last, last_id(record));
+  return last;
+}
+
+}  // namespace turnpike::journal

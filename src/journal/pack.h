@@ -1,0 +1,44 @@
+// The packed forms in which the journal keeps what it never looks up: the head of a job, its body, the events
+// and the changed keys of a batch. Each begins with a version byte; what is read is checked against its
+// bounds, so that a damaged row is an Error and never a crash.
+//
+// Integers are LEB128 varints (signed ones zigzagged), times differences in microseconds, ids 8 bytes little
+// endian, texts a length and their bytes.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "engine/rows.h"
+
+namespace turnpike::journal {
+
+// Everything of a JobRow that has no column of its own. Columns: id, account, state, pool, priority, due_at,
+// expires_at, dedupe_key, task, finished_at. Packing appends to `out`.
+void pack_head(const engine::JobRow& row, std::string& out);
+// Fills those fields of `row`; on error some may have been filled.
+Result<void> unpack_head(std::string_view packed, engine::JobRow& row);
+
+void pack_body(const engine::JobBody& body, std::string& out);
+Result<engine::JobBodyPtr> unpack_body(std::string_view packed);
+
+// `at`: the time of the batch, from which the events' times are counted.
+void pack_events(const std::vector<engine::Event>& events, Wall at, std::string& out);
+Result<std::vector<engine::Event>> unpack_events(std::string_view packed, Wall at);
+
+// What a batch changed, for who follows the log instead of reloading the tables.
+enum class ChangeKind : std::uint8_t { kAccount = 0, kJob = 1, kQueueCount = 2, kJobDropped = 3 };
+struct Change {
+  ChangeKind kind{};
+  std::uint64_t id = 0;  // of the account or the job
+  std::string pool;      // kQueueCount
+  friend bool operator==(const Change&, const Change&) = default;
+};
+void pack_changes(const std::vector<engine::Mutation>& mutations, std::string& out);
+Result<std::vector<Change>> unpack_changes(std::string_view packed);
+
+}  // namespace turnpike::journal

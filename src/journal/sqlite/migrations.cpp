@@ -1,0 +1,170 @@
+#include "journal/sqlite/migrations.h"
+
+#include <array>
+#include <string>
+
+namespace turnpike::journal::sqlite {
+namespace {
+
+// Times are Unix microseconds, 0 for "no such time"; ids are base/ids.h values, 0 for "none"; `packed` is
+// journal/pack.h.
+constexpr const char* kFirst = R"sql(
+-- Durable work. Indexes are partial where they can be: a row moves through few of them.
+CREATE TABLE jobs(
+  id       INTEGER PRIMARY KEY,  -- job id; ascending with age
+  account  INTEGER NOT NULL,     -- whose
+  state    INTEGER NOT NULL,     -- engine::JobState
+  priority INTEGER NOT NULL,     -- the account's own; higher first
+  due      INTEGER NOT NULL,     -- scheduled: when it becomes queued
+  expires  INTEGER NOT NULL,     -- queued before its first start: when it expires; 0: does not
+  finished INTEGER NOT NULL,     -- ended: when
+  pool     TEXT NOT NULL,        -- where it waits and runs
+  task     TEXT NOT NULL,        -- what is to be done
+  dedupe   TEXT,                 -- the account's dedupe key; NULL: none
+  head     BLOB NOT NULL,        -- packed: the rest of what changes
+  body     BLOB                  -- packed: input, metadata, request id; NULL: in table bodies
+) STRICT;
+-- Lists, by account, status and task, newest first; what was running at a crash (state 2).
+CREATE INDEX jobs_listing ON jobs(state, account, task);
+-- Queues in their order.
+CREATE INDEX jobs_queue ON jobs(account, pool, priority DESC) WHERE state=1;
+-- What becomes due.
+CREATE INDEX jobs_due ON jobs(due) WHERE state=0;
+-- What may expire.
+CREATE INDEX jobs_expiring ON jobs(expires) WHERE state=1 AND expires>0;
+-- A dedupe key belongs to one job of an account that has not ended.
+CREATE UNIQUE INDEX jobs_dedupe ON jobs(account, dedupe) WHERE dedupe IS NOT NULL AND state<3;
+-- What retention removes first.
+CREATE INDEX jobs_finished ON jobs(finished) WHERE state>=3;
+
+-- Bodies too large to be rewritten with every change of their job.
+CREATE TABLE bodies(
+  id   INTEGER PRIMARY KEY,  -- job id
+  body BLOB NOT NULL         -- packed as jobs.body
+) STRICT;
+
+-- One row for each batch, without a gap: where the journal is, what changed, and the outbox.
+CREATE TABLE log(
+  batch   INTEGER PRIMARY KEY,  -- number of the batch
+  at      INTEGER NOT NULL,     -- its time
+  last_id INTEGER NOT NULL,     -- the largest id that this or any earlier batch named
+  changes BLOB NOT NULL,        -- packed: the keys of the rows that it changed
+  events  BLOB                  -- packed: what users are told; NULL: nothing
+) STRICT;
+
+CREATE TABLE accounts(
+  id      INTEGER PRIMARY KEY,    -- account id
+  user_id TEXT NOT NULL UNIQUE,   -- the application's own id of this user
+  plan    TEXT NOT NULL,          -- name of the plan that applies
+  created INTEGER NOT NULL        -- when first seen
+) STRICT;
+
+-- Waiting jobs of an account in a pool. Kept, never counted; a row of zeros is removed.
+CREATE TABLE queues(
+  account   INTEGER NOT NULL,  -- whose
+  pool      TEXT NOT NULL,     -- where they wait
+  queued    INTEGER NOT NULL,  -- jobs in state 1
+  scheduled INTEGER NOT NULL,  -- jobs in state 0
+  PRIMARY KEY(account, pool)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE keys(
+  id      INTEGER PRIMARY KEY,  -- key id
+  hash    BLOB NOT NULL,        -- SHA-256 of the key's text, 32 bytes
+  role    INTEGER NOT NULL,     -- journal::Role
+  account INTEGER NOT NULL,     -- role account: whose; else 0
+  name    TEXT NOT NULL,        -- what its maker calls it
+  created INTEGER NOT NULL,     -- when made
+  expires INTEGER NOT NULL,     -- 0: does not expire
+  revoked INTEGER NOT NULL      -- 0: in force
+) STRICT;
+
+-- Who owns which content. Several rows may name the same bytes.
+CREATE TABLE artifacts(
+  id        INTEGER PRIMARY KEY,  -- artifact id
+  sha256    TEXT NOT NULL,        -- of the content, hex; with extension the name of its file
+  extension TEXT NOT NULL,        -- without dot
+  mime      TEXT NOT NULL,        -- media type
+  bytes     INTEGER NOT NULL,     -- size of the content
+  account   INTEGER NOT NULL,     -- who may see it
+  job       INTEGER NOT NULL,     -- the job that made it; 0: an upload
+  created   INTEGER NOT NULL      -- when made
+) STRICT;
+CREATE INDEX artifacts_content ON artifacts(sha256);
+CREATE INDEX artifacts_created ON artifacts(created);
+
+-- Answers that are replayed.
+CREATE TABLE idempotency(
+  scope        BLOB PRIMARY KEY,  -- SHA-256 of account, method, path and Idempotency-Key
+  body_hash    BLOB NOT NULL,     -- SHA-256 of the request's body
+  status       INTEGER NOT NULL,  -- HTTP status of the answer
+  content_type TEXT NOT NULL,     -- of the answer
+  body         BLOB NOT NULL,     -- of the answer
+  expires      INTEGER NOT NULL   -- when it is forgotten
+) STRICT;
+CREATE INDEX idempotency_expires ON idempotency(expires);
+
+CREATE TABLE policy_versions(
+  version    INTEGER PRIMARY KEY,  -- from 1; the largest is in force
+  hash       TEXT NOT NULL,        -- SHA-256 of text, hex
+  text       TEXT NOT NULL,        -- the YAML as applied; secrets are references in it
+  applied    INTEGER NOT NULL,     -- when
+  applied_by TEXT NOT NULL         -- "start", "signal", "cli"
+) STRICT;
+
+CREATE TABLE audit(
+  id      INTEGER PRIMARY KEY,  -- in order of writing
+  at      INTEGER NOT NULL,     -- when
+  actor   TEXT NOT NULL,        -- key id, "cli", "start"
+  action  TEXT NOT NULL,        -- "account.plan_changed"
+  subject TEXT NOT NULL,        -- the id it is about
+  detail  TEXT NOT NULL         -- JSON
+) STRICT;
+)sql";
+
+// Step n brings version n to version n + 1. Released steps are never edited.
+constexpr std::array kSteps{kFirst};
+
+Result<int> version_of(Connection& connection) {
+  if (auto made = connection.run("CREATE TABLE IF NOT EXISTS schema_version(\n"
+                                 "  version INTEGER PRIMARY KEY  -- a step of the schema that was done\n"
+                                 ") STRICT",
+                                 "cannot prepare the database");
+      !made) {
+    return std::unexpected(made.error());
+  }
+  StatementScope query(connection.statement("SELECT coalesce(max(version), 0) FROM schema_version"));
+  if (query->step() != SQLITE_ROW)
+    return std::unexpected(connection.error("cannot read the database's version"));
+  return static_cast<int>(query->integer(0));
+}
+
+Result<void> step_to(Connection& connection, int version) {
+  const auto sql = std::string("BEGIN IMMEDIATE;") + kSteps.at(static_cast<std::size_t>(version) - 1) +
+                   "INSERT INTO schema_version VALUES(" + std::to_string(version) + ");COMMIT;";
+  auto done = connection.run(sql.c_str(), "cannot change the database's schema");
+  if (!done) connection.exec("ROLLBACK");
+  return done;
+}
+
+}  // namespace
+
+int schema_version_max() {
+  return static_cast<int>(kSteps.size());
+}
+
+Result<void> migrate(Connection& connection) {
+  const auto version = version_of(connection);
+  if (!version) return std::unexpected(version.error());
+  if (*version > schema_version_max()) {
+    return fail(ErrorCode::kConfiguration,
+                "the database has schema version " + std::to_string(*version) + ", this program knows " +
+                    std::to_string(schema_version_max()) + ": start the newer turnpike that wrote it");
+  }
+  for (int next = *version + 1; next <= schema_version_max(); ++next) {
+    if (auto done = step_to(connection, next); !done) return done;
+  }
+  return {};
+}
+
+}  // namespace turnpike::journal::sqlite

@@ -1,0 +1,223 @@
+#include "journal/sqlite/reader.h"
+
+#include <algorithm>
+
+#include "journal/pack.h"
+#include "journal/sqlite/snapshot.h"
+
+namespace turnpike::journal::sqlite {
+
+// The last batch of this snapshot.
+Batch Reader::snapshot_batch() {
+  auto& statement = db_.statement("SELECT max(batch) FROM log");
+  const StatementScope scope(statement);
+  return next(statement) ? statement.id(0) : 0;
+}
+
+// --- Recovery
+
+Result<Recovered> Reader::recover() {
+  return in_snapshot([&] {
+    Recovered recovered;
+    {
+      auto& last = db_.statement("SELECT batch, last_id, at FROM log ORDER BY batch DESC LIMIT 1");
+      const StatementScope scope(last);
+      if (next(last)) {
+        recovered.last_batch = last.id(0);
+        recovered.last_id = last.id(1);
+        recovered.last_at = wall_from_micros(last.integer(2));
+      }
+    }
+    recovered.accounts = accounts();
+    recovered.queues = queues();
+    recovered.processing = processing(recovered.last_batch);
+    recovered.keys = keys();
+    if (auto versions = policies("SELECT version, hash, text, applied, applied_by FROM policy_versions "
+                                 "ORDER BY version DESC LIMIT 1");
+        !versions.empty()) {
+      recovered.policy = std::move(versions.front());
+    }
+    return recovered;
+  });
+}
+
+std::vector<engine::AccountRow> Reader::accounts() {
+  auto& query = db_.statement("SELECT id, user_id, plan, created FROM accounts ORDER BY id");
+  const StatementScope scope(query);
+  std::vector<engine::AccountRow> rows;
+  while (next(query)) {
+    rows.push_back({.id = {query.id(0)},
+                    .user_id = query.text(1),
+                    .plan = query.text(2),
+                    .created_at = wall_from_micros(query.integer(3))});
+  }
+  return rows;
+}
+
+std::vector<engine::PutQueueCount> Reader::queues() {
+  auto& query = db_.statement("SELECT account, pool, queued, scheduled FROM queues ORDER BY account, pool");
+  const StatementScope scope(query);
+  std::vector<engine::PutQueueCount> rows;
+  while (next(query)) {
+    rows.push_back(
+        {.account = {query.id(0)}, .pool = query.text(1), .queued = query.id(2), .scheduled = query.id(3)});
+  }
+  return rows;
+}
+
+std::vector<KeyRow> Reader::keys() {
+  auto& query =
+      db_.statement("SELECT id, hash, role, account, name, created, expires, revoked FROM keys ORDER BY id");
+  const StatementScope scope(query);
+  std::vector<KeyRow> rows;
+  while (next(query)) {
+    const auto role = query.integer(2);
+    if (role < 0 || role > static_cast<std::int64_t>(Role::kWorker)) {
+      throw Failed{damaged("a key has an unknown role")};
+    }
+    rows.push_back({.id = {query.id(0)},
+                    .hash = query.text(1),
+                    .role = static_cast<Role>(role),
+                    .account = {query.id(3)},
+                    .name = query.text(4),
+                    .created_at = wall_from_micros(query.integer(5)),
+                    .expires_at = wall_from_micros(query.integer(6)),
+                    .revoked_at = wall_from_micros(query.integer(7))});
+  }
+  return rows;
+}
+
+// --- Events
+
+Result<Journal::EventPage> Reader::events(EventId after, std::optional<AccountId> account,
+                                          std::optional<JobId> job, std::size_t limit) {
+  return in_snapshot([&] {
+    Journal::EventPage page;
+    page.scanned_to = after;
+    {
+      auto& first = db_.statement("SELECT min(batch) FROM log");
+      const StatementScope scope(first);
+      const Batch dropped = next(first) && first.id(0) > 0 ? first.id(0) - 1 : 0;
+      page.truncated = dropped > 0 && after < last_event_of(dropped);
+    }
+    auto& query = db_.statement("SELECT batch, at, events FROM log WHERE batch>=?1 ORDER BY batch LIMIT ?2");
+    const StatementScope scope(query);
+    query.bind_id(1, batch_of(after));
+    query.bind(2, static_cast<std::int64_t>(kEventBatchesScanMax));
+    while (next(query)) {
+      const Batch batch = query.id(0);
+      if (!query.is_null(2)) {
+        auto unpacked = unpack_events(query.bytes(2), wall_from_micros(query.integer(1)));
+        if (!unpacked) throw Failed{unpacked.error()};
+        for (std::size_t i = 0; i < unpacked->size(); ++i) {
+          auto& event = (*unpacked)[i];
+          const auto id = event_id(batch, i);
+          if (id <= after || (account && event.account != *account) || (job && event.job != *job)) continue;
+          if (page.events.size() == limit) return page;
+          page.events.push_back({id, std::move(event)});
+          page.scanned_to = id;
+        }
+      }
+      page.scanned_to = std::max(after, last_event_of(batch));
+    }
+    return page;
+  });
+}
+
+// --- The other rows
+
+Result<std::optional<IdempotencyRow>> Reader::idempotency(std::string_view scope_key, Wall now) {
+  return in_snapshot([&]() -> std::optional<IdempotencyRow> {
+    auto& query = db_.statement(
+        "SELECT scope, body_hash, status, content_type, body, expires FROM idempotency "
+        "WHERE scope=?1 AND expires>?2");
+    const StatementScope scope(query);
+    query.bind_blob(1, scope_key);
+    query.bind(2, unix_micros(now));
+    if (!next(query)) return std::nullopt;
+    return IdempotencyRow{.scope = query.text(0),
+                          .body_hash = query.text(1),
+                          .status = static_cast<int>(query.integer(2)),
+                          .content_type = query.text(3),
+                          .body = query.text(4),
+                          .expires_at = wall_from_micros(query.integer(5))};
+  });
+}
+
+std::vector<ArtifactRow> Reader::artifacts(Statement& query) {
+  std::vector<ArtifactRow> rows;
+  while (next(query)) {
+    rows.push_back({.ref = {.id = {query.id(0)},
+                            .sha256 = query.text(1),
+                            .mime = query.text(2),
+                            .bytes = query.id(3),
+                            .extension = query.text(4)},
+                    .account = {query.id(5)},
+                    .job = {query.id(6)},
+                    .created_at = wall_from_micros(query.integer(7))});
+  }
+  return rows;
+}
+
+Result<std::optional<ArtifactRow>> Reader::artifact(ArtifactId id) {
+  return in_snapshot([&]() -> std::optional<ArtifactRow> {
+    auto& query = db_.statement(
+        "SELECT id, sha256, mime, bytes, extension, account, job, created FROM artifacts WHERE id=?1");
+    const StatementScope scope(query);
+    query.bind_id(1, id.value);
+    auto rows = artifacts(query);
+    if (rows.empty()) return std::nullopt;
+    return std::move(rows.front());
+  });
+}
+
+Result<std::vector<ArtifactRow>> Reader::artifacts_by_sha256(std::string_view sha256) {
+  return in_snapshot([&] {
+    auto& query = db_.statement(
+        "SELECT id, sha256, mime, bytes, extension, account, job, created FROM artifacts "
+        "WHERE sha256=?1 ORDER BY id");
+    const StatementScope scope(query);
+    query.bind_text(1, sha256);
+    return artifacts(query);
+  });
+}
+
+std::vector<PolicyVersionRow> Reader::policies(const char* sql) {
+  auto& query = db_.statement(sql);
+  const StatementScope scope(query);
+  std::vector<PolicyVersionRow> rows;
+  while (next(query)) {
+    rows.push_back({.version = query.id(0),
+                    .hash = query.text(1),
+                    .text = query.text(2),
+                    .applied_at = wall_from_micros(query.integer(3)),
+                    .applied_by = query.text(4)});
+  }
+  return rows;
+}
+
+Result<std::vector<PolicyVersionRow>> Reader::policy_versions() {
+  return in_snapshot([&] {
+    return policies("SELECT version, hash, text, applied, applied_by FROM policy_versions ORDER BY version");
+  });
+}
+
+Result<std::vector<AuditRow>> Reader::audit(std::size_t limit) {
+  return in_snapshot([&] {
+    auto& query =
+        db_.statement("SELECT at, actor, action, subject, detail FROM audit ORDER BY id DESC LIMIT ?1");
+    const StatementScope scope(query);
+    query.bind(1, static_cast<std::int64_t>(std::min<std::size_t>(limit, INT32_MAX)));
+    std::vector<AuditRow> rows;
+    while (next(query)) {
+      rows.push_back({.at = wall_from_micros(query.integer(0)),
+                      .actor = query.text(1),
+                      .action = query.text(2),
+                      .subject = query.text(3),
+                      .detail = query.text(4)});
+    }
+    return rows;
+  });
+}
+
+}  // namespace turnpike::journal::sqlite

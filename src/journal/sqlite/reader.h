@@ -1,0 +1,63 @@
+// Reads, each in a transaction of its own, on one connection. Used by one thread at a time.
+#pragma once
+
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "journal/journal.h"
+#include "journal/sqlite/database.h"
+
+namespace turnpike::journal::sqlite {
+
+class Reader {
+ public:
+  explicit Reader(Connection connection) : db_(std::move(connection)) {}
+
+  // As in journal.h.
+  Result<Recovered> recover();
+  Result<std::optional<StoredJob>> job(JobId id, bool with_body);
+  Result<JobPage> jobs(const JobQuery& query);
+  Result<std::pair<std::optional<StoredJob>, Batch>> job_by_dedupe_key(AccountId account,
+                                                                       std::string_view key);
+  Result<QueueHeads> queue_heads(AccountId account, std::string_view pool,
+                                 std::optional<std::pair<std::int32_t, JobId>> after, std::size_t limit);
+  Result<TimedHeads> scheduled_heads(std::pair<Wall, JobId> after, std::size_t limit);
+  Result<TimedHeads> expiring_heads(std::pair<Wall, JobId> after, std::size_t limit);
+  Result<Journal::EventPage> events(EventId after, std::optional<AccountId> account, std::optional<JobId> job,
+                                    std::size_t limit);
+  Result<std::optional<IdempotencyRow>> idempotency(std::string_view scope, Wall now);
+  Result<std::optional<ArtifactRow>> artifact(ArtifactId id);
+  Result<std::vector<ArtifactRow>> artifacts_by_sha256(std::string_view sha256);
+  Result<std::vector<PolicyVersionRow>> policy_versions();
+  Result<std::vector<AuditRow>> audit(std::size_t limit);
+
+ private:
+  // Runs `read` in a snapshot. A failed statement or a row that cannot be read is thrown as Failed and comes
+  // back as its Error.
+  template <typename Read>
+  auto in_snapshot(Read&& read) -> Result<decltype(read())>;
+  struct Failed;
+
+  bool next(Statement& statement);  // true: a row
+  Batch snapshot_batch();
+  StoredJob stored(Statement& row, Batch at);
+  engine::JobBodyPtr body(Statement& row, int column, JobId id, bool large_too);
+  std::vector<StoredJob> heads(Statement& query, Batch at);
+  TimedHeads timed_heads(const char* same_time, const char* later, std::pair<Wall, JobId> after,
+                         std::size_t limit);
+  std::optional<StoredJob> find(JobId id, bool with_body, Batch at);
+  std::vector<JobId> page_ids(const JobQuery& query, std::size_t count);
+  void group_ids(const JobQuery& query, engine::JobState state, std::size_t count, std::vector<JobId>& ids);
+  std::vector<engine::AccountRow> accounts();
+  std::vector<engine::PutQueueCount> queues();
+  std::vector<KeyRow> keys();
+  std::vector<StoredJob> processing(Batch at);
+  std::vector<ArtifactRow> artifacts(Statement& query);
+  std::vector<PolicyVersionRow> policies(const char* sql);
+
+  Connection db_;
+};
+
+}  // namespace turnpike::journal::sqlite

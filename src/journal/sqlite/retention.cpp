@@ -1,0 +1,99 @@
+// The part of the writer that removes what is old.
+#include <utility>
+#include <vector>
+
+#include "journal/sqlite/writer.h"
+
+namespace turnpike::journal::sqlite {
+namespace {
+
+constexpr const char* kEndedJobs =
+    "SELECT id FROM jobs INDEXED BY jobs_finished WHERE state>=3 AND finished<?1 "
+    "ORDER BY finished, id LIMIT ?2";
+constexpr const char* kOldArtifacts =
+    "SELECT id FROM artifacts INDEXED BY artifacts_created WHERE created<?1 AND NOT "
+    "EXISTS(SELECT 1 FROM jobs WHERE jobs.id=artifacts.job) "
+    "ORDER BY created LIMIT ?2";
+constexpr const char* kOldAnswers =
+    "SELECT rowid FROM idempotency INDEXED BY idempotency_expires WHERE expires<=?1 "
+    "ORDER BY expires LIMIT ?2";
+// The clock may have jumped: the log is cut at the first batch that is young enough. The last batch stays,
+// for it says where the journal is.
+constexpr const char* kFirstBatches =
+    "SELECT batch, at FROM log WHERE batch<(SELECT max(batch) FROM log) AND ?1 IS NOT NULL ORDER BY batch "
+    "LIMIT ?2";
+
+// What one pass may still remove, and what it found.
+struct Pass {
+  Connection& db;
+  std::size_t left;
+  Journal::Removed removed;
+  int code = SQLITE_OK;
+
+  // Ids that `select` gives for `before`, at most as many as are left; notes whether there are more.
+  std::vector<std::int64_t> candidates(const char* select, Wall before, int time_column = -1) {
+    std::vector<std::int64_t> ids;
+    if (code != SQLITE_OK) return ids;
+    StatementScope query(db.statement(select));
+    query->bind(1, unix_micros(before));
+    query->bind(2, static_cast<std::int64_t>(left) + 1);
+    while ((code = query->step()) == SQLITE_ROW) {
+      if (time_column >= 0 && query->integer(time_column) >= unix_micros(before)) break;
+      if (ids.size() == left) {
+        removed.more = true;
+        break;
+      }
+      ids.push_back(query->integer(0));
+    }
+    if (code == SQLITE_DONE || code == SQLITE_ROW) code = SQLITE_OK;
+    left -= ids.size();
+    removed.rows += ids.size();
+    return ids;
+  }
+
+  void remove(const char* sql, std::int64_t id) {
+    if (code != SQLITE_OK) return;
+    auto& statement = db.statement(sql);
+    statement.bind(1, id);
+    code = statement.run();
+  }
+
+  void remove_artifact(std::int64_t id) {
+    if (code != SQLITE_OK) return;
+    std::pair<std::string, std::string> file;
+    {
+      StatementScope erase(db.statement("DELETE FROM artifacts WHERE id=?1 RETURNING sha256, extension"));
+      erase->bind(1, id);
+      while ((code = erase->step()) == SQLITE_ROW) file = {erase->text(0), erase->text(1)};
+    }
+    if (code != SQLITE_DONE) return;
+    StatementScope others(db.statement("SELECT 1 FROM artifacts WHERE sha256=?1 LIMIT 1"));
+    others->bind_text(1, file.first);
+    code = others->step();
+    if (code == SQLITE_DONE) removed.files.push_back(std::move(file));
+    if (code == SQLITE_DONE || code == SQLITE_ROW) code = SQLITE_OK;
+  }
+};
+
+}  // namespace
+
+Result<Journal::Removed> Writer::retain(const Journal::Retention& retention) {
+  if (auto refused = refuse_after_failure(); !refused) return std::unexpected(refused.error());
+  Pass pass{.db = db_, .left = retention.rows_max, .removed = {}};
+  pass.code = db_.statement("BEGIN IMMEDIATE").run();
+  for (const auto id : pass.candidates(kEndedJobs, retention.jobs_before)) {
+    pass.remove("DELETE FROM jobs WHERE id=?1", id);
+    pass.remove("DELETE FROM bodies WHERE id=?1", id);
+  }
+  for (const auto id : pass.candidates(kOldArtifacts, retention.artifacts_before)) pass.remove_artifact(id);
+  for (const auto id : pass.candidates(kOldAnswers, retention.now)) {
+    pass.remove("DELETE FROM idempotency WHERE rowid=?1", id);
+  }
+  for (const auto batch : pass.candidates(kFirstBatches, retention.events_before, 1)) {
+    pass.remove("DELETE FROM log WHERE batch=?1", batch);
+  }
+  if (auto done = finish(pass.code, "cannot remove old rows"); !done) return std::unexpected(done.error());
+  return std::move(pass.removed);
+}
+
+}  // namespace turnpike::journal::sqlite

@@ -1,0 +1,20 @@
+// The journal in SQLite: FOLDER/journal.db with a write-ahead log, one writer, a few readers, and a thread
+// that keeps the log short.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "journal/journal.h"
+#include "journal/sqlite/options.h"
+
+namespace turnpike::journal {
+
+using sqlite::SqliteOptions;
+
+// Opens the journal in `folder`, making both if they are missing, and holds the folder's lock (folder_lock.h)
+// as long as the journal lives. Errors: kConfiguration (the folder is in use, the database is newer than the
+// program), kIo.
+Result<std::unique_ptr<Journal>> open_sqlite(const std::filesystem::path& folder, SqliteOptions options = {});
+
+}  // namespace turnpike::journal

@@ -1,0 +1,251 @@
+#include "node/event_hub.h"
+
+#include <algorithm>
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <utility>
+
+namespace turnpike::node {
+namespace asio = boost::asio;
+namespace {
+
+constexpr std::uint64_t kIndexBits = 20;
+
+EventId event_id(engine::Batch batch, std::uint64_t index) {
+  return EventId{(batch << kIndexBits) | index};
+}
+EventId last_event_of(engine::Batch batch) {
+  return event_id(batch, (1ULL << kIndexBits) - 1);
+}
+
+}  // namespace
+
+bool is_end(engine::EventType type) {
+  switch (type) {
+    case engine::EventType::kJobCompleted:
+    case engine::EventType::kJobFailed:
+    case engine::EventType::kJobCancelled:
+    case engine::EventType::kJobExpired:
+      return true;
+    case engine::EventType::kJobQueued:
+    case engine::EventType::kJobStarted:
+    case engine::EventType::kJobProgress:
+      return false;
+  }
+  return false;
+}
+
+// One waiter at a time; next() runs on one executor, whose thread is the only one to touch the timer.
+class EventHub::Subscriber final : public Subscription, public std::enable_shared_from_this<Subscriber> {
+ public:
+  Subscriber(std::shared_ptr<EventHub> hub, std::optional<AccountId> account, std::optional<JobId> job)
+      : account_(account), job_(job), hub_(std::move(hub)) {}
+  ~Subscriber() override { hub_->leave(*this); }
+
+  asio::awaitable<Item> next(Duration timeout) override;
+  void close() override;
+
+  // All below: under hub_->mutex_.
+  void begin(std::optional<EventId> after, engine::Batch published) {
+    live_after_ = last_event_of(published);
+    history_from_ = after;
+  }
+  bool wants(const engine::Event& event) const { return !account_ || *account_ == event.account; }
+  // True if it must be woken.
+  bool push(const journal::StoredEvent& event);
+  void wake(Deliveries& deliveries);
+  bool mark_closed() {
+    closed_ = true;
+    return std::exchange(waiting_, false);
+  }
+
+  const std::optional<AccountId> account_;
+  const std::optional<JobId> job_;
+
+ private:
+  struct Page {
+    std::vector<journal::StoredEvent> events;
+    bool failed = false;
+  };
+  asio::awaitable<Page> read_history();
+  bool take(Item& item);
+
+  const std::shared_ptr<EventHub> hub_;
+  std::vector<journal::StoredEvent> queue_;
+  std::optional<EventId> history_from_;  // set: events up to live_after_ are read from the journal first
+  EventId live_after_;
+  bool lagged_ = false;
+  bool closed_ = false;
+  bool waiting_ = false;
+  std::shared_ptr<asio::steady_timer> timer_;
+};
+
+bool EventHub::Subscriber::push(const journal::StoredEvent& event) {
+  if (lagged_ || closed_) return false;
+  if (queue_.size() >= kQueueMax) {
+    if (history_from_) {  // still reading the journal, where these are by now: read on to here
+      queue_.clear();
+      live_after_ = event.id;
+      return false;
+    }
+    lagged_ = true;
+  } else {
+    queue_.push_back(event);
+  }
+  return std::exchange(waiting_, false);
+}
+
+void EventHub::Subscriber::wake(Deliveries& deliveries) {
+  deliveries.add(timer_->get_executor(), [timer = timer_](bool) { timer->cancel(); });
+}
+
+bool EventHub::Subscriber::take(Item& item) {
+  item.events = std::exchange(queue_, {});
+  item.lagged = lagged_;
+  item.closed = closed_;
+  return !item.events.empty() || lagged_ || closed_;
+}
+
+// The next page of history that has an event, or an empty one where history has ended.
+asio::awaitable<EventHub::Subscriber::Page> EventHub::Subscriber::read_history() {
+  while (true) {
+    EventId from;
+    EventId until;
+    {
+      const std::scoped_lock lock(hub_->mutex_);
+      if (!history_from_ || closed_) co_return Page{};
+      from = *history_from_;
+      until = live_after_;
+    }
+    Result<journal::Journal::EventPage> page;
+    if (from < until) {
+      auto read = [this, from, &page] { page = hub_->journal_.events(from, account_, job_, kPageEvents); };
+      const auto done = co_await hub_->readers_.run(std::move(read));
+      if (!done || !page) co_return Page{.events = {}, .failed = true};
+    }
+    auto& events = page->events;
+    const bool at_end = page->scanned_to <= from || page->scanned_to >= until;
+    std::erase_if(events, [until](const journal::StoredEvent& event) { return event.id > until; });
+    const std::scoped_lock lock(hub_->mutex_);
+    // If the end has moved meanwhile, what lies between is read too.
+    history_from_ = std::max(from, std::min(page->scanned_to, until));
+    if (at_end && until == live_after_) history_from_.reset();
+    if (!events.empty() || !history_from_) co_return Page{.events = std::move(events), .failed = false};
+  }
+}
+
+asio::awaitable<Subscription::Item> EventHub::Subscriber::next(Duration timeout) {
+  const auto self = shared_from_this();
+  Item item;
+  if (Page page = co_await read_history(); page.failed || !page.events.empty()) {
+    item.events = std::move(page.events);
+    item.lagged = page.failed;
+    co_return item;
+  }
+  const asio::any_io_executor executor = co_await asio::this_coro::executor;
+  {
+    const std::scoped_lock lock(hub_->mutex_);
+    if (take(item)) co_return item;
+    if (!timer_ || timer_->get_executor() != executor)
+      timer_ = std::make_shared<asio::steady_timer>(executor);
+    timer_->expires_after(timeout);
+    waiting_ = true;
+  }
+  // Whoever pushes posts the cancel to this executor, so that it cannot come before the wait has begun.
+  co_await timer_->async_wait(asio::as_tuple(asio::use_awaitable));
+  const std::scoped_lock lock(hub_->mutex_);
+  waiting_ = false;
+  take(item);
+  co_return item;
+}
+
+void EventHub::Subscriber::close() {
+  Deliveries deliveries;
+  {
+    const std::scoped_lock lock(hub_->mutex_);
+    if (mark_closed()) wake(deliveries);
+  }
+  deliveries.flush(true);
+}
+
+// --- The hub
+
+EventHub::EventHub(engine::Batch published, journal::Journal& journal, Readers& readers)
+    : journal_(journal), readers_(readers), published_(published) {}
+
+EventHub::Listed* EventHub::list_of(const Subscriber& subscriber) {
+  if (subscriber.job_) return &by_job_[*subscriber.job_];
+  if (subscriber.account_) return &by_account_[*subscriber.account_];
+  return &all_;
+}
+
+std::shared_ptr<Subscription> EventHub::subscribe(std::optional<AccountId> account, std::optional<JobId> job,
+                                                  std::optional<EventId> after) {
+  auto subscriber = std::make_shared<Subscriber>(shared_from_this(), account, job);
+  const std::scoped_lock lock(mutex_);
+  subscriber->begin(after, published_);
+  if (closed_) subscriber->mark_closed();
+  list_of(*subscriber)->push_back(subscriber.get());
+  subscribers_.fetch_add(1, std::memory_order_relaxed);
+  return subscriber;
+}
+
+void EventHub::leave(Subscriber& subscriber) {
+  const std::scoped_lock lock(mutex_);
+  Listed* list = list_of(subscriber);
+  std::erase(*list, &subscriber);
+  subscribers_.fetch_sub(1, std::memory_order_relaxed);
+  if (!list->empty()) return;
+  if (subscriber.job_) {
+    by_job_.erase(*subscriber.job_);
+  } else if (subscriber.account_) {
+    by_account_.erase(*subscriber.account_);
+  }
+}
+
+void EventHub::push(const Listed& list, const journal::StoredEvent& event, std::vector<Subscriber*>& woken) {
+  for (Subscriber* subscriber : list) {
+    if (subscriber->wants(event.event) && subscriber->push(event)) woken.push_back(subscriber);
+  }
+}
+
+void EventHub::publish(engine::Batch batch, std::span<const engine::Event> events, Deliveries& deliveries) {
+  const std::scoped_lock lock(mutex_);
+  published_ = batch;
+  if (subscribers() == 0) return;
+  std::vector<Subscriber*> woken;
+  journal::StoredEvent stored;
+  for (std::size_t i = 0; i < events.size(); ++i) {
+    const auto by_job = by_job_.find(events[i].job);
+    const auto by_account = by_account_.find(events[i].account);
+    if (by_job == by_job_.end() && by_account == by_account_.end() && all_.empty()) continue;
+    stored.id = event_id(batch, i);
+    stored.event = events[i];
+    if (by_job != by_job_.end()) push(by_job->second, stored, woken);
+    if (by_account != by_account_.end()) push(by_account->second, stored, woken);
+    push(all_, stored, woken);
+  }
+  for (Subscriber* subscriber : woken) subscriber->wake(deliveries);
+}
+
+void EventHub::close_all() {
+  Deliveries deliveries;
+  {
+    const std::scoped_lock lock(mutex_);
+    closed_ = true;
+    const auto close_each = [&](const Listed& list) {
+      for (Subscriber* subscriber : list) {
+        if (subscriber->mark_closed()) subscriber->wake(deliveries);
+      }
+    };
+    close_each(all_);
+    for (const auto& [account, list] : by_account_) close_each(list);
+    for (const auto& [job, list] : by_job_) close_each(list);
+  }
+  deliveries.flush(true);
+}
+
+}  // namespace turnpike::node

@@ -1,0 +1,200 @@
+#include "node/node.h"
+
+#include <algorithm>
+#include <system_error>
+#include <utility>
+#include <variant>
+
+#include "journal/sqlite/sqlite_journal.h"
+#include "node/log.h"
+#include "node/node_impl.h"
+
+namespace turnpike::node {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr Duration kRetentionEvery = std::chrono::minutes(1);
+constexpr Duration kRetentionAgain = std::chrono::milliseconds(200);  // while there is more to remove
+constexpr Duration kOrphanAge = std::chrono::hours(1);  // of a file that a crash kept from its row, at most
+constexpr Duration kGroupStopMax = std::chrono::seconds(5);
+
+// Makes the folder, and empties it where it holds what a process that ended has left.
+Result<void> make_folder(const fs::path& folder, bool empty_it) {
+  std::error_code error;
+  if (empty_it) fs::remove_all(folder, error);
+  if (!error) fs::create_directories(folder, error);
+  if (error) return fail_errno("making the folder " + folder.string(), error.value());
+  return {};
+}
+
+Result<void> make_folders(const fs::path& data) {
+  for (const char* name : {"work", "spool"}) {
+    if (auto made = make_folder(data / name, true); !made) return made;
+  }
+  return make_folder(data / "artifacts", false);
+}
+
+ProviderSet::Maker maker_of(const Options& options) {
+  if (options.make_provider) return options.make_provider;
+  return [](const policy::Provider& config, std::vector<std::string>& warnings) {
+    return provider::make_provider(config, warnings);
+  };
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Node>> Node::start(Options options, net::IoThreads& threads) {
+  std::error_code error;
+  options.data_dir = fs::absolute(options.data_dir, error);
+  if (!options.clock) options.clock = std::make_shared<SystemClock>();
+  // The journal first: it locks the folder, and what lies there may be a living server's.
+  std::unique_ptr<journal::Journal> journal = std::move(options.journal);
+  if (!journal) {
+    auto opened = journal::open_sqlite(options.data_dir, {});
+    if (!opened) return std::unexpected(std::move(opened.error()));
+    journal = std::move(*opened);
+  }
+  if (auto made = make_folders(options.data_dir); !made) return std::unexpected(std::move(made.error()));
+  auto node = std::make_unique<NodeImpl>(std::move(options), threads, std::move(journal));
+  if (auto recovered = node->recover(); !recovered) return std::unexpected(std::move(recovered.error()));
+  return node;
+}
+
+NodeImpl::NodeImpl(Options options, net::IoThreads& threads, std::unique_ptr<journal::Journal> journal)
+    : options_(std::move(options)),
+      threads_(threads),
+      clock_(options_.clock),
+      journal_(std::move(journal)),
+      providers_(maker_of(options_)),
+      artifacts_(options_.data_dir / "artifacts", *journal_),
+      policy_(options_.policy) {}
+
+// Without drain_and_stop() this is an abrupt end: what is open is lost, as in a crash.
+NodeImpl::~NodeImpl() {
+  if (loop_) loop_->halt();
+  if (hub_) hub_->close_all();
+  if (runners_) runners_->shut(kGroupStopMax);
+  readers_.stop();
+}
+
+Result<void> NodeImpl::recover() {
+  auto recovered = journal_->recover();
+  if (!recovered) return std::unexpected(std::move(recovered.error()));
+  keys_ = std::move(recovered->keys);
+  readers_.post_own([this, since = recovered->last_at - kOrphanAge] { artifacts_.sweep(since); });
+  hub_ = std::make_shared<EventHub>(recovered->last_batch, *journal_, readers_);
+  providers_.replace(providers_.build(*options_.policy));
+  loop_ = std::make_unique<CommitLoop>(engine::Engine(options_.policy, options_.engine), *journal_, *clock_,
+                                       recovered->last_id, *this, options_.on_fatal);
+  cold_ = std::make_unique<ColdReads>(*loop_, *journal_, readers_, options_.on_fatal);
+  RunnerParts parts{.loop = *loop_,
+                    .journal = *journal_,
+                    .readers = readers_,
+                    .artifacts = artifacts_,
+                    .providers = providers_,
+                    .clock = *clock_,
+                    .unavailable = options_.unavailable_providers,
+                    .work_dir = options_.data_dir / "work",
+                    .spool_dir = options_.data_dir / "spool"};
+  runners_ = std::make_unique<Runners>(std::move(parts), threads_);
+  {
+    CommitLoop::Turn turn(*loop_);
+    const auto& kept = recovered->policy;
+    const bool same = kept && kept->hash == options_.policy->hash;
+    put_in_force(options_.policy, kept ? kept->version + (same ? 0 : 1) : 1);
+    if (!same) turn.record(version_row(*options_.policy, policy_version(), options_.applied_by));
+    engine::Recovery recovery{.accounts = std::move(recovered->accounts),
+                              .queues = std::move(recovered->queues),
+                              .processing = {},
+                              .last_id = recovered->last_id};
+    for (journal::StoredJob& job : recovered->processing) recovery.processing.push_back(std::move(job.row));
+    turn.engine().recover(std::move(recovery), turn.now(), turn.changes());
+    leases_at_ = turn.now().mono;
+    retention_at_ = turn.now().mono + kRetentionEvery;
+  }
+  if (auto committed = loop_->commit_now(); !committed) return committed;
+  loop_->begin();
+  return {};
+}
+
+// --- What follows from a commit
+
+void NodeImpl::act(engine::Effect effect, Deliveries& deliveries) {
+  struct Visitor {
+    NodeImpl& node;
+    Deliveries& deliveries;
+    void operator()(engine::StartTry& start) const {
+      node.metrics_.picked_up(node.clock_->now().wall - start.row.queued_at);
+      node.runners_->start(std::move(start), deliveries);
+    }
+    void operator()(engine::StopTry& stop) const { node.runners_->stop(stop.try_id, stop.reason); }
+    void operator()(engine::RefillQueue& refill) const { node.cold_->answer(std::move(refill)); }
+    void operator()(engine::RefillScheduled& refill) const { node.cold_->answer(refill); }
+    void operator()(engine::RefillExpiring& refill) const { node.cold_->answer(refill); }
+    void operator()(engine::ExpireCold& expire) const { node.runners_->spawn(node.cold_->expire(expire)); }
+  };
+  std::visit(Visitor{.node = *this, .deliveries = deliveries}, effect);
+}
+
+void NodeImpl::on_committed(OpenBatch& batch, Deliveries& deliveries, Duration took) {
+  if (batch.writes()) {
+    metrics_.committed(batch, took);
+    hub_->publish(batch.number(), batch.commit().events, deliveries);
+  }
+  for (engine::Effect& effect : batch.effects()) act(std::move(effect), deliveries);
+}
+
+Duration NodeImpl::upkeep(Timestamp now) {
+  if (now.mono >= leases_at_) {
+    const std::vector<TryId> tries = runners_->live();
+    CommitLoop::Turn turn(*loop_);
+    turn.engine().extend_leases(tries, turn.now());
+    leases_at_ = now.mono + options_.engine.lease / 3;
+  }
+  if (now.mono >= retention_at_) {
+    const bool more = retain(now);
+    retention_at_ = now.mono + (more ? kRetentionAgain : kRetentionEvery);
+  }
+  return std::min(leases_at_, retention_at_) - now.mono;
+}
+
+bool NodeImpl::retain(Timestamp now) {
+  const policy::Store store = policy()->store;
+  const journal::Journal::Retention retention{.jobs_before = now.wall - store.keep_jobs,
+                                              .artifacts_before = now.wall - store.keep_artifacts,
+                                              .events_before = now.wall - store.keep_events,
+                                              .now = now.wall};
+  const auto more = artifacts_.retain(retention);
+  if (!more) {
+    log_event(LogLevel::kError, "retention.failed",
+              {{"message", more.error().message}, {"cause", more.error().cause}});
+  }
+  return more.value_or(false);
+}
+
+// --- The end
+
+void NodeImpl::drain_and_stop(Duration limit) {
+  std::call_once(stopped_, [this, limit] {
+    log_event("node.draining", {{"limit_s", std::chrono::duration<double>(limit).count()}});
+    draining_.store(true);
+    {
+      CommitLoop::Turn turn(*loop_);
+      turn.engine().set_draining(true, turn.now(), turn.changes());
+    }
+    const auto idle = [](engine::Engine& engine) { return engine.live_tries().empty(); };
+    bool done = loop_->wait_until(idle, limit);
+    // A start may still be on its way to the runners when the first round of stops goes out.
+    const Monotonic until = clock_->now().mono + kStopTriesMax;
+    while (!done && clock_->now().mono < until) {
+      runners_->stop_all(engine::StopReason::kDrain);
+      done = loop_->wait_until(idle, std::chrono::milliseconds(200));
+    }
+    loop_->stop();
+    const bool ended = runners_->shut(kGroupStopMax);
+    hub_->close_all();
+    log_event("node.stopped", {{"idle", done}, {"tasks_ended", ended}});
+  });
+}
+
+}  // namespace turnpike::node

@@ -1,0 +1,174 @@
+// One running Turnpike: the engine behind its mutex, the commit loop, the runners, timers, the event hub and
+// the artifact store. Handlers call it from io threads; every awaitable resumes on the caller's own executor.
+//
+// What is promised here:
+//   N1  Effects are released only after their mutations are committed; nobody is told anything newer than
+//   what is
+//       committed.
+//   N2  A commit that fails stops the process (Options::on_fatal), for what is in memory is then a guess.
+//   N3  Every try is one coroutine in a TaskGroup on an io thread, and ends with exactly one settle.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "engine/engine.h"
+#include "journal/journal.h"
+#include "net/io_threads.h"
+#include "policy/load.h"
+#include "policy/policy.h"
+#include "provider/provider.h"
+
+namespace turnpike::node {
+
+struct Options {
+  std::filesystem::path data_dir;  // journal, artifacts/, work/, spool/
+  policy::PolicyPtr policy;
+  std::string applied_by = "start";
+  std::set<std::string> unavailable_providers;
+  std::function<void(std::string_view why)>
+      on_fatal;  // must not return control to the node: ends the process
+  engine::EngineOptions engine;
+  // Seams; each may be empty, and then is: SQLite in data_dir, the system's clock, provider::make_provider.
+  std::unique_ptr<journal::Journal> journal;
+  std::shared_ptr<const Clock> clock;
+  std::function<std::unique_ptr<provider::Provider>(const policy::Provider& config,
+                                                    std::vector<std::string>& warnings)>
+      make_provider;
+};
+
+// A job as the api shows it: the committed row, and what memory knows beside it.
+struct JobView {
+  engine::JobRow row;
+  engine::JobBodyPtr body;
+  std::string user_id;
+  std::string plan;  // shown plan: the account's while it waits, the row's after
+  policy::PriorityClass priority_class{};
+  std::optional<engine::QueueView> queue;
+  std::uint8_t percent = 0;
+  std::string progress_message;
+};
+
+struct SubmitRequest {
+  AccountId account;
+  std::string task;
+  std::string model;  // empty: the task's default
+  std::int32_t priority = 0;
+  Wall run_at = kNever;
+  std::optional<std::uint32_t> max_attempts;
+  engine::JobOptions options;
+  std::string dedupe_key;
+  engine::JobBodyPtr body;
+  // With an Idempotency-Key: the row to store with the job in the same commit; `render` fills status and body
+  // from the decision. Called under the engine's mutex: it must be quick and must not call the node.
+  std::optional<journal::IdempotencyRow> idempotency;
+  std::function<std::string(const JobView&)> render;
+};
+struct SubmitAnswer {
+  JobView job;
+  bool deduplicated = false;
+  std::string rendered;  // by `render`
+};
+
+// One page of live events for one subscriber. Bounded: a subscriber that does not keep up is told so and
+// ends.
+class Subscription {
+ public:
+  virtual ~Subscription() = default;
+  struct Item {
+    std::vector<journal::StoredEvent> events;  // may be empty on timeout
+    bool lagged = false;                       // fell behind: resume from the last event id
+    bool closed = false;                       // server stops
+  };
+  virtual boost::asio::awaitable<Item> next(Duration timeout) = 0;
+  // Wakes next() at once with `closed`; thread-safe (for a client that left).
+  virtual void close() = 0;
+};
+
+class Node {
+ public:
+  // Opens the journal in data_dir (and with it locks the folder), removes what an ended process left in work/
+  // and spool/, recovers, keeps or makes a policy version, and begins to work. Errors: kConfiguration (the
+  // folder is in use: says by whom), kIo.
+  static Result<std::unique_ptr<Node>> start(Options options, net::IoThreads& threads);
+  virtual ~Node() = default;
+
+  // --- Accounts
+  // The account of a user id, made if new (awaits its commit where something changed). `plan` empty: leave or
+  // default.
+  virtual boost::asio::awaitable<Result<engine::Engine::EnsuredAccount>> ensure_account(
+      std::string user_id, std::string plan, bool set_plan, std::string actor) = 0;
+  virtual std::optional<engine::AccountRow> account(AccountId id) = 0;
+  virtual std::optional<engine::AccountRow> account_by_user(std::string_view user_id) = 0;
+  virtual std::vector<engine::AccountRow> accounts(AccountId starting_after, std::size_t limit) = 0;
+
+  // --- Jobs
+  // Errors: those of policy::resolve and Engine::submit; kUnavailable while draining (with retry_after);
+  // kTooLarge.
+  virtual boost::asio::awaitable<Result<SubmitAnswer>> submit(SubmitRequest request) = 0;
+  // `account` nullopt: any (admin). Another account's job is kNotFound.
+  virtual boost::asio::awaitable<Result<JobView>> job(JobId id, std::optional<AccountId> account,
+                                                      bool with_body) = 0;
+  virtual boost::asio::awaitable<Result<std::vector<JobView>>> jobs(journal::JobQuery query,
+                                                                    bool& has_more) = 0;
+  virtual boost::asio::awaitable<Result<JobView>> cancel(JobId id, std::optional<AccountId> account,
+                                                         std::string by) = 0;
+  virtual boost::asio::awaitable<Result<JobView>> retry(JobId id, std::optional<AccountId> account) = 0;
+  virtual boost::asio::awaitable<Result<std::pair<JobView, engine::Why>>> why(
+      JobId id, std::optional<AccountId> account) = 0;
+  // The job once it has ended, or as it stands when `timeout` has passed.
+  virtual boost::asio::awaitable<Result<JobView>> wait(JobId id, std::optional<AccountId> account,
+                                                       Duration timeout) = 0;
+
+  // --- Events. `after` nullopt: from now on.
+  virtual boost::asio::awaitable<Result<std::shared_ptr<Subscription>>> subscribe(
+      std::optional<AccountId> account, std::optional<JobId> job, std::optional<EventId> after) = 0;
+
+  // --- Records of the api's own: durable when the awaitable returns.
+  virtual boost::asio::awaitable<Result<void>> store(std::vector<journal::Record> records) = 0;
+  virtual journal::Journal& journal() = 0;  // for reads; they block: call them through read()
+  // Runs a blocking read on a reader thread (bounded queue: kUnavailable when it is full).
+  virtual boost::asio::awaitable<Result<void>> read(std::function<void(journal::Journal&)> question) = 0;
+  virtual std::vector<journal::KeyRow> keys_at_start() = 0;
+  virtual std::uint64_t fresh_id() = 0;
+  virtual Timestamp now() = 0;
+
+  // --- Artifacts: content-addressed files, durable before their row is.
+  // Moves `file` into the store (rename; fsync of file and folder) and makes its row. The content keeps one
+  // file however many rows name it.
+  virtual boost::asio::awaitable<Result<engine::ArtifactRef>> store_artifact(std::filesystem::path file,
+                                                                             std::string mime,
+                                                                             std::string extension,
+                                                                             AccountId account) = 0;
+  virtual std::filesystem::path artifact_path(std::string_view sha256, std::string_view extension) const = 0;
+
+  // --- Policy
+  virtual policy::PolicyPtr policy() const = 0;  // thread-safe, the version in force
+  virtual std::uint64_t policy_version() const = 0;
+  virtual const std::set<std::string>& unavailable_providers() const = 0;
+  // Makes `policy` the version in force, unless it equals it (then: the same number). Durable on return.
+  virtual boost::asio::awaitable<Result<std::uint64_t>> apply(policy::PolicyPtr policy,
+                                                              std::string applied_by) = 0;
+
+  // --- Life
+  virtual bool draining() const = 0;
+  // Refuses new work, lets running attempts finish up to `limit`, hands the rest back to the queue, commits,
+  // and stops everything. Blocks; call it from no io thread.
+  virtual void drain_and_stop(Duration limit) = 0;
+  virtual std::string metrics_text() = 0;  // Prometheus text format, the node's own metrics
+  virtual engine::Engine::Stats stats() = 0;
+};
+
+}  // namespace turnpike::node

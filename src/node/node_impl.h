@@ -1,0 +1,144 @@
+// The node as a whole: wires the parts together. Private to node*.cpp:
+//   node.cpp       start, effects of commits, upkeep, drain and the end
+//   node_jobs.cpp  accounts and jobs
+//   node_keep.cpp  records, events, artifacts, policy, numbers
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "node/artifact_store.h"
+#include "node/cold.h"
+#include "node/commit_loop.h"
+#include "node/event_hub.h"
+#include "node/metrics.h"
+#include "node/node.h"
+#include "node/provider_set.h"
+#include "node/readers.h"
+#include "node/runners.h"
+
+namespace turnpike::node {
+
+namespace asio = boost::asio;
+
+constexpr std::size_t kReaderThreads = 3;
+constexpr std::size_t kReadsWaitingMax = 4'096;
+constexpr std::size_t kInputBytesMax = 1ULL << 20;
+constexpr std::size_t kMetadataBytesMax = 16ULL << 10;
+constexpr std::chrono::seconds kDrainRetryAfter{5};
+constexpr Duration kStopTriesMax = std::chrono::seconds(10);  // tries to end after they were asked to
+
+class NodeImpl final : public Node, public CommitListener {
+ public:
+  NodeImpl(Options options, net::IoThreads& threads, std::unique_ptr<journal::Journal> journal);
+  ~NodeImpl() override;
+  Result<void> recover();
+
+  // --- Node
+  asio::awaitable<Result<engine::Engine::EnsuredAccount>> ensure_account(std::string user_id,
+                                                                         std::string plan, bool set_plan,
+                                                                         std::string actor) override;
+  std::optional<engine::AccountRow> account(AccountId id) override;
+  std::optional<engine::AccountRow> account_by_user(std::string_view user_id) override;
+  std::vector<engine::AccountRow> accounts(AccountId starting_after, std::size_t limit) override;
+
+  asio::awaitable<Result<SubmitAnswer>> submit(SubmitRequest request) override;
+  asio::awaitable<Result<JobView>> job(JobId id, std::optional<AccountId> account, bool with_body) override;
+  asio::awaitable<Result<std::vector<JobView>>> jobs(journal::JobQuery query, bool& has_more) override;
+  asio::awaitable<Result<JobView>> cancel(JobId id, std::optional<AccountId> account,
+                                          std::string by) override;
+  asio::awaitable<Result<JobView>> retry(JobId id, std::optional<AccountId> account) override;
+  asio::awaitable<Result<std::pair<JobView, engine::Why>>> why(JobId id,
+                                                               std::optional<AccountId> account) override;
+  asio::awaitable<Result<JobView>> wait(JobId id, std::optional<AccountId> account,
+                                        Duration timeout) override;
+
+  asio::awaitable<Result<std::shared_ptr<Subscription>>> subscribe(std::optional<AccountId> account,
+                                                                   std::optional<JobId> job,
+                                                                   std::optional<EventId> after) override;
+
+  asio::awaitable<Result<void>> store(std::vector<journal::Record> records) override;
+  journal::Journal& journal() override { return *journal_; }
+  asio::awaitable<Result<void>> read(std::function<void(journal::Journal&)> question) override;
+  std::vector<journal::KeyRow> keys_at_start() override { return keys_; }
+  std::uint64_t fresh_id() override;
+  Timestamp now() override { return clock_->now(); }
+
+  asio::awaitable<Result<engine::ArtifactRef>> store_artifact(std::filesystem::path file, std::string mime,
+                                                              std::string extension,
+                                                              AccountId account) override;
+  std::filesystem::path artifact_path(std::string_view sha256, std::string_view extension) const override;
+
+  policy::PolicyPtr policy() const override;
+  std::uint64_t policy_version() const override;
+  const std::set<std::string>& unavailable_providers() const override {
+    return options_.unavailable_providers;
+  }
+  asio::awaitable<Result<std::uint64_t>> apply(policy::PolicyPtr policy, std::string applied_by) override;
+
+  bool draining() const override { return draining_.load(std::memory_order_relaxed); }
+  void drain_and_stop(Duration limit) override;
+  std::string metrics_text() override;
+  engine::Engine::Stats stats() override;
+
+  // --- CommitListener
+  void on_committed(OpenBatch& batch, Deliveries& deliveries, Duration took) override;
+  Duration upkeep(Timestamp now) override;
+
+ private:
+  // The live job that has a dedupe key, as read, and when.
+  struct Dedupe {
+    std::optional<engine::ColdJob> job;
+    engine::Batch at = 0;
+  };
+
+  void act(engine::Effect effect, Deliveries& deliveries);
+  bool retain(Timestamp now);
+  std::optional<std::uint64_t> same_version(const policy::Policy& policy) const;
+  void put_in_force(policy::PolicyPtr policy, std::uint64_t version);
+  journal::PolicyVersionRow version_row(const policy::Policy& policy, std::uint64_t version,
+                                        std::string by) const;
+
+  std::optional<Error> refusal(const SubmitRequest& request) const;
+  asio::awaitable<Result<Dedupe>> read_dedupe(AccountId account, std::string key);
+  Result<SubmitAnswer> take(const SubmitRequest& request, Dedupe dedupe, engine::Batch& batch);
+  static engine::NewJob new_job(const SubmitRequest& request, JobId id, policy::Candidate candidate,
+                                Dedupe dedupe);
+  // The committed row, if the account may see it. Errors: kNotFound, kUnavailable, kIo.
+  asio::awaitable<Result<engine::ColdJob>> read_job(JobId id, std::optional<AccountId> account,
+                                                    bool with_body);
+  JobView seen(engine::ColdJob cold);
+  // What memory knows beside a row. Under the mutex.
+  static JobView view(CommitLoop::Turn& turn, engine::JobRow row, engine::JobBodyPtr body);
+
+  Options options_;
+  net::IoThreads& threads_;
+  const std::shared_ptr<const Clock> clock_;
+  const std::unique_ptr<journal::Journal> journal_;
+  Metrics metrics_;
+  Readers readers_{kReaderThreads, kReadsWaitingMax};
+  ProviderSet providers_;
+  ArtifactStore artifacts_;
+  std::vector<journal::KeyRow> keys_;
+  std::atomic<bool> draining_ = false;
+  std::once_flag stopped_;
+
+  mutable std::mutex policy_mutex_;
+  policy::PolicyPtr policy_;          // guarded by policy_mutex_
+  std::uint64_t policy_version_ = 0;  // guarded by policy_mutex_
+
+  Monotonic leases_at_{};     // the committer's own
+  Monotonic retention_at_{};  // likewise
+
+  // In order of need: what stands first outlives what follows.
+  std::shared_ptr<EventHub> hub_;
+  std::unique_ptr<CommitLoop> loop_;
+  std::unique_ptr<ColdReads> cold_;
+  std::unique_ptr<Runners> runners_;
+};
+
+}  // namespace turnpike::node

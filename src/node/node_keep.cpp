@@ -1,0 +1,153 @@
+// Records of the api's own, events, artifacts, policy versions, numbers.
+#include <utility>
+
+#include "node/log.h"
+#include "node/node_impl.h"
+
+namespace turnpike::node {
+namespace {
+
+std::unexpected<Error> stopping() {
+  Error error;
+  error.code = ErrorCode::kUnavailable;
+  error.message = "the server is stopping; try again in a moment";
+  error.retryable = true;
+  error.retry_after = kDrainRetryAfter;
+  return std::unexpected(std::move(error));
+}
+
+}  // namespace
+
+asio::awaitable<Result<void>> NodeImpl::store(std::vector<journal::Record> records) {
+  engine::Batch batch = 0;
+  {
+    CommitLoop::Turn turn(*loop_);
+    for (journal::Record& record : records) turn.record(std::move(record));
+    batch = turn.seal();
+  }
+  if (!co_await loop_->committed(batch)) co_return stopping();
+  co_return Result<void>{};
+}
+
+asio::awaitable<Result<void>> NodeImpl::read(std::function<void(journal::Journal&)> question) {
+  auto work = [this, question = std::move(question)] { question(*journal_); };
+  return readers_.run(std::move(work));
+}
+
+std::uint64_t NodeImpl::fresh_id() {
+  CommitLoop::Turn turn(*loop_);
+  return turn.fresh_id();
+}
+
+asio::awaitable<Result<std::shared_ptr<Subscription>>> NodeImpl::subscribe(std::optional<AccountId> account,
+                                                                           std::optional<JobId> job,
+                                                                           std::optional<EventId> after) {
+  co_return hub_->subscribe(account, job, after);
+}
+
+// --- Artifacts
+
+asio::awaitable<Result<engine::ArtifactRef>> NodeImpl::store_artifact(std::filesystem::path file,
+                                                                      std::string mime, std::string extension,
+                                                                      AccountId account) {
+  Result<engine::ArtifactRef> ref;
+  auto put = [&] { ref = artifacts_.put(file, std::move(mime), std::move(extension)); };
+  if (auto done = co_await readers_.run(std::move(put)); !done)
+    co_return std::unexpected(std::move(done.error()));
+  if (!ref) co_return ref;
+  engine::Batch batch = 0;
+  {
+    CommitLoop::Turn turn(*loop_);
+    ref->id = ArtifactId{turn.fresh_id()};
+    turn.record(
+        journal::ArtifactRow{.ref = *ref, .account = account, .job = {}, .created_at = turn.now().wall});
+    batch = turn.seal();
+  }
+  if (!co_await loop_->committed(batch)) co_return stopping();
+  artifacts_.release(*ref, true);
+  co_return ref;
+}
+
+std::filesystem::path NodeImpl::artifact_path(std::string_view sha256, std::string_view extension) const {
+  return artifacts_.path_of(sha256, extension);
+}
+
+// --- Policy
+
+policy::PolicyPtr NodeImpl::policy() const {
+  const std::scoped_lock lock(policy_mutex_);
+  return policy_;
+}
+
+std::uint64_t NodeImpl::policy_version() const {
+  const std::scoped_lock lock(policy_mutex_);
+  return policy_version_;
+}
+
+void NodeImpl::put_in_force(policy::PolicyPtr policy, std::uint64_t version) {
+  const std::scoped_lock lock(policy_mutex_);
+  policy_ = std::move(policy);
+  policy_version_ = version;
+}
+
+std::optional<std::uint64_t> NodeImpl::same_version(const policy::Policy& policy) const {
+  const std::scoped_lock lock(policy_mutex_);
+  if (policy_->hash != policy.hash) return std::nullopt;
+  return policy_version_;
+}
+
+journal::PolicyVersionRow NodeImpl::version_row(const policy::Policy& policy, std::uint64_t version,
+                                                std::string by) const {
+  return journal::PolicyVersionRow{.version = version,
+                                   .hash = policy.hash,
+                                   .text = policy.text,
+                                   .applied_at = clock_->now().wall,
+                                   .applied_by = std::move(by)};
+}
+
+asio::awaitable<Result<std::uint64_t>> NodeImpl::apply(policy::PolicyPtr policy, std::string applied_by) {
+  if (const auto same = same_version(*policy)) {
+    if (!co_await loop_->everything_committed()) co_return stopping();
+    co_return *same;
+  }
+  ProviderSet::Map providers;
+  auto build = [&] { providers = providers_.build(*policy); };
+  if (auto done = co_await readers_.run(std::move(build)); !done)
+    co_return std::unexpected(std::move(done.error()));
+  std::uint64_t version = 0;
+  engine::Batch batch = 0;
+  {
+    CommitLoop::Turn turn(*loop_);
+    if (const auto same = same_version(*policy)) {
+      version = *same;
+    } else {
+      version = policy_version() + 1;
+      turn.record(version_row(*policy, version, applied_by));
+      turn.record(journal::AuditRow{.at = turn.now().wall,
+                                    .actor = applied_by,
+                                    .action = "policy.applied",
+                                    .subject = std::to_string(version),
+                                    .detail = R"({"hash":")" + policy->hash + R"("})"});
+      turn.engine().apply(policy, turn.now(), turn.changes());
+      providers_.replace(std::move(providers));
+      put_in_force(policy, version);
+    }
+    batch = turn.seal();
+  }
+  if (!co_await loop_->committed(batch)) co_return stopping();
+  log_event("policy.in_force", {{"version", version}, {"by", applied_by}});
+  co_return version;
+}
+
+// --- Numbers
+
+engine::Engine::Stats NodeImpl::stats() {
+  CommitLoop::Turn turn(*loop_);
+  return turn.engine().stats();
+}
+
+std::string NodeImpl::metrics_text() {
+  return metrics_.text(stats(), hub_->subscribers());
+}
+
+}  // namespace turnpike::node

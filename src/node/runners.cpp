@@ -1,0 +1,299 @@
+#include "node/runners.h"
+
+#include <algorithm>
+#include <boost/asio/this_coro.hpp>
+#include <exception>
+#include <system_error>
+#include <utility>
+#include <variant>
+
+#include "node/log.h"
+
+namespace turnpike::node {
+namespace asio = boost::asio;
+namespace fs = std::filesystem;
+namespace {
+
+engine::TryOutcome stopped_outcome(engine::StopReason reason) {
+  if (reason == engine::StopReason::kDrain) return engine::TryHandedBack{};
+  return engine::TryStopped{};
+}
+
+engine::TryFailed failed(policy::FailureClass failure, std::string message) {
+  return engine::TryFailed{.failure = failure, .message = std::move(message), .retry_after = {}};
+}
+
+void log_exception(std::string_view what) {
+  log_event(LogLevel::kError, "task.exception", {{"what", what}});
+}
+
+}  // namespace
+
+Runners::Runners(RunnerParts parts, net::IoThreads& threads)
+    : parts_(std::move(parts)), threads_(threads), tasks_(log_exception) {}
+
+// --- Which tries live
+
+asio::any_io_executor Runners::next_executor() {
+  const std::size_t index = turn_.fetch_add(1, std::memory_order_relaxed) % threads_.size();
+  return threads_.context(index).get_executor();
+}
+
+void Runners::start(engine::StartTry start, Deliveries& deliveries) {
+  auto live = std::make_shared<Live>(*this, std::move(start), next_executor());
+  {
+    const std::scoped_lock lock(mutex_);
+    live_.emplace(live->start.try_id, live);
+  }
+  const asio::any_io_executor& executor = live->executor;
+  deliveries.add(executor, [live](bool) { live->runners.launch(live); });
+}
+
+void Runners::launch(LivePtr live) {
+  Live& self = *live;
+  auto handle = tasks_.spawn(self.executor, run(std::move(live)));
+  const std::scoped_lock lock(mutex_);
+  self.handle = std::move(handle);
+}
+
+void Runners::spawn(asio::awaitable<void> task) {
+  tasks_.spawn(next_executor(), std::move(task));
+}
+
+// A cancelled task that has not begun would never run, and so never settle: until it has begun, a stop is a
+// mark.
+bool Runners::begin(Live& live) {
+  const std::scoped_lock lock(mutex_);
+  live.begun = true;
+  return !live.stop;
+}
+
+void Runners::request_stop(Live& live, engine::StopReason reason) {
+  if (live.stop) return;
+  live.stop = reason;
+  if (live.begun) live.handle.cancel();
+}
+
+void Runners::stop(TryId try_id, engine::StopReason reason) {
+  const std::scoped_lock lock(mutex_);
+  const auto found = live_.find(try_id);
+  if (found != live_.end()) request_stop(*found->second, reason);
+}
+
+void Runners::stop_all(engine::StopReason reason) {
+  const std::scoped_lock lock(mutex_);
+  for (const auto& [id, live] : live_) request_stop(*live, reason);
+}
+
+std::optional<engine::StopReason> Runners::stop_of(const Live& live) const {
+  const std::scoped_lock lock(mutex_);
+  return live.stop;
+}
+
+std::vector<TryId> Runners::live() const {
+  const std::scoped_lock lock(mutex_);
+  std::vector<TryId> ids;
+  ids.reserve(live_.size());
+  for (const auto& [id, live] : live_) ids.push_back(id);
+  return ids;
+}
+
+// --- One try
+
+// However a coroutine ends: a try that stood here still would have its lease extended for ever.
+class Runners::Leaving {
+ public:
+  explicit Leaving(Live& live) : live_(live) {}
+  ~Leaving() {
+    Runners& runners = live_.runners;
+    const std::scoped_lock lock(runners.mutex_);
+    runners.live_.erase(live_.start.try_id);
+  }
+  Leaving(const Leaving&) = delete;
+  Leaving& operator=(const Leaving&) = delete;
+
+ private:
+  Live& live_;
+};
+
+asio::awaitable<void> Runners::run(LivePtr live) {
+  const Leaving leaving(*live);
+  co_await asio::this_coro::throw_if_cancelled(false);  // a stop is answered with a settle
+  Ending ending = co_await attempt(live);
+  co_await settle(live, std::move(ending));
+  clean(*live);
+}
+
+void Runners::clean(const Live& live) {
+  if (!live.has_folder) return;
+  parts_.readers.post_own([folder = folder_of(live)] {
+    std::error_code error;
+    fs::remove_all(folder, error);
+    if (error) log_event(LogLevel::kWarn, "work.not_removed", {{"cause", error.message()}});
+  });
+}
+
+asio::awaitable<Runners::Ending> Runners::attempt(LivePtr live) {
+  if (!begin(*live)) co_return Ending{.outcome = stopped_outcome(*stop_of(*live)), .files = {}};
+  log_start(*live);
+  const std::string& name = live->start.row.provider;
+  auto serving = parts_.providers.find(name);
+  if (!serving || parts_.unavailable.contains(name)) {
+    const char* why = serving ? "was not found when the server started" : "is no longer configured";
+    co_return Ending{
+        .outcome = failed(policy::FailureClass::kMisconfigured, "provider `" + name + "` " + why),
+        .files = {}};
+  }
+  std::string what;
+  try {
+    co_return co_await serve(live, std::move(*serving));
+  } catch (const std::exception& error) {
+    what = error.what();
+  }
+  log_event(LogLevel::kError, "provider.exception",
+            {{"job", to_string(live->start.row.id)}, {"provider", name}, {"what", what}});
+  co_return Ending{
+      .outcome = failed(policy::FailureClass::kTransient, "the provider failed in an unexpected way"),
+      .files = {}};
+}
+
+asio::awaitable<Runners::Ending> Runners::serve(LivePtr live, ProviderSet::Serving serving) {
+  const engine::StartTry& start = live->start;
+  provider::Request request{.job = start.row.id,
+                            .try_id = start.try_id,
+                            .task = start.row.task,
+                            .model = start.row.upstream_model,
+                            .input = start.body ? start.body->input : std::string(),
+                            .files = {},
+                            .work_dir = {},
+                            .timeout = start.timeout};
+  // A sandbox writes no file; a job for it that names none costs no turn of another thread.
+  const bool with_folder = serving.kind != policy::ProviderKind::kSandbox;
+  live->has_folder = with_folder;
+  if (with_folder || !start.body || request.input.find(ArtifactTag::kPrefix) != std::string::npos) {
+    if (auto ready = co_await prepare(live, with_folder, request); !ready) {
+      log_event(LogLevel::kError, "try.not_prepared",
+                {{"job", to_string(start.row.id)},
+                 {"message", ready.error().message},
+                 {"cause", ready.error().cause}});
+      co_return Ending{
+          .outcome = failed(policy::FailureClass::kTransient, "the server could not prepare the attempt"),
+          .files = {}};
+    }
+    if (const auto reason = stop_of(*live))
+      co_return Ending{.outcome = stopped_outcome(*reason), .files = {}};
+  }
+  provider::Progress progress = [target = live.get()](int percent, std::string_view message) {
+    target->runners.report_progress(*target, percent, message);
+  };
+  provider::Outcome outcome = co_await serving.provider->run(std::move(request), std::move(progress));
+  co_return co_await finish(live, std::move(outcome));
+}
+
+asio::awaitable<Result<void>> Runners::prepare(LivePtr live, bool with_folder, provider::Request& request) {
+  Result<void> ready;
+  auto read = [this, &live, with_folder, &request, &ready] {
+    ready = read_inputs(*live, with_folder, request);
+  };
+  Result<void> done = co_await parts_.readers.run_own(std::move(read));
+  co_return done ? std::move(ready) : std::move(done);
+}
+
+asio::awaitable<Runners::Ending> Runners::finish(LivePtr live, provider::Outcome outcome) {
+  if (auto* success = std::get_if<provider::Success>(&outcome))
+    co_return co_await keep(live, std::move(*success));
+  if (const auto reason = stop_of(*live)) co_return Ending{.outcome = stopped_outcome(*reason), .files = {}};
+  if (auto* failure = std::get_if<provider::Failure>(&outcome)) {
+    co_return Ending{.outcome = engine::TryFailed{.failure = failure->failure,
+                                                  .message = std::move(failure->message),
+                                                  .retry_after = failure->retry_after},
+                     .files = {}};
+  }
+  // Cancelled although nobody asked: the group is being stopped.
+  co_return Ending{.outcome = engine::TryHandedBack{}, .files = {}};
+}
+
+asio::awaitable<Runners::Ending> Runners::keep(LivePtr live, provider::Success success) {
+  Ending ending;
+  if (!success.files.empty() || success.output.size() > provider::kOutputBytesMax) {
+    Result<std::vector<engine::ArtifactRef>> files;
+    auto store = [this, &live, &success, &files] { files = store_files(*live, success); };
+    const Result<void> done = co_await parts_.readers.run_own(std::move(store));
+    if (!done || !files) {
+      const Error& error = done ? files.error() : done.error();
+      log_event(LogLevel::kError, "artifact.not_stored",
+                {{"job", to_string(live->start.row.id)}, {"message", error.message}, {"cause", error.cause}});
+      ending.outcome = failed(policy::FailureClass::kTransient, "the result could not be stored");
+      co_return ending;
+    }
+    ending.files = std::move(*files);
+  }
+  ending.outcome = engine::TryCompleted{
+      .output = std::move(success.output), .artifacts = {}, .usage = std::move(success.usage)};
+  co_return ending;
+}
+
+asio::awaitable<void> Runners::settle(LivePtr live, Ending ending) {
+  const engine::JobRow& row = live->start.row;
+  bool was_live = false;
+  engine::Batch batch = 0;
+  {
+    CommitLoop::Turn turn(parts_.loop);
+    for (engine::ArtifactRef& file : ending.files) file.id = ArtifactId{turn.fresh_id()};
+    if (auto* completed = std::get_if<engine::TryCompleted>(&ending.outcome))
+      completed->artifacts = ending.files;
+    was_live =
+        turn.engine().settle(live->start.try_id, std::move(ending.outcome), turn.now(), turn.changes());
+    if (was_live) {
+      for (const engine::ArtifactRef& file : ending.files) {
+        turn.record(journal::ArtifactRow{
+            .ref = file, .account = row.account, .job = row.id, .created_at = turn.now().wall});
+      }
+    }
+    batch = turn.seal();
+  }
+  if (!ending.files.empty()) {
+    const bool kept = was_live && co_await parts_.loop.committed(batch);
+    // Live and yet not committed: the process ends, and whether the row is there is not known here.
+    if (kept || !was_live) {
+      parts_.readers.post_own([this, files = std::move(ending.files), kept] {
+        for (const engine::ArtifactRef& file : files) parts_.artifacts.release(file, kept);
+      });
+    }
+  }
+}
+
+void Runners::report_progress(Live& live, int percent, std::string_view message) {
+  const Monotonic now = parts_.clock.now().mono;
+  if (live.progress_at != Monotonic{} && now - live.progress_at < kProgressEvery) return;
+  live.progress_at = now;
+  std::size_t length = std::min(message.size(), kProgressTextMax);
+  while (length > 0 && length < message.size() &&
+         (static_cast<unsigned char>(message[length]) & 0xc0U) == 0x80) {
+    --length;  // not within a character
+  }
+  const auto bounded = static_cast<std::uint8_t>(std::clamp(percent, 0, 100));
+  CommitLoop::Turn turn(parts_.loop);
+  turn.engine().progress(live.start.try_id, bounded, message.substr(0, length), turn.now(), turn.changes());
+}
+
+void Runners::log_start(const Live& live) const {
+  if (!log_enabled(LogLevel::kInfo)) return;
+  const engine::StartTry& start = live.start;
+  log_event("job.started", {{"job", to_string(start.row.id)},
+                            {"task", start.row.task},
+                            {"plan", start.row.plan},
+                            {"priority", static_cast<unsigned>(start.priority_class)},
+                            {"active", start.active},
+                            {"limit", start.limit},
+                            {"account", to_string(start.row.account)},
+                            {"try", to_string(start.try_id)},
+                            {"attempt", start.row.attempt},
+                            {"provider", start.row.provider}});
+}
+
+fs::path Runners::folder_of(const Live& live) const {
+  return parts_.work_dir / to_string(live.start.try_id);
+}
+
+}  // namespace turnpike::node

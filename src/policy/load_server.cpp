@@ -1,0 +1,234 @@
+// The sections server, store, accounts and endpoints.
+#include <arpa/inet.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <limits>
+
+#include "policy/contains.h"
+#include "policy/load_parts.h"
+#include "policy/nearest.h"
+#include "policy/numbers.h"
+#include "policy/resolve.h"
+
+namespace turnpike::policy {
+namespace {
+
+using std::chrono::days;
+using std::chrono::hours;
+using std::chrono::minutes;
+using std::chrono::seconds;
+
+constexpr std::uint32_t kSlotsMax = 100'000;
+
+// Paths of Turnpike's own that an endpoint may not stand in for; those with a trailing slash with all below
+// them.
+constexpr std::array kOwnPaths = {
+    "/v1/",          "/metrics",     "/healthz",    "/readyz",         "/docs",
+    "/openapi.yaml", "/artifacts/",  "/api/jobs/",  "/api/artifacts/", "/api/admin/",
+    "/api/keys/",    "/api/tickets", "/api/events", "/api/accounts/"};
+
+struct Listen {
+  std::string host;
+  bool loopback = false;
+};
+
+// HOST:PORT with HOST an IPv4 address, an IPv6 address in brackets or localhost.
+std::optional<Listen> parse_listen(std::string_view text) {
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos) return std::nullopt;
+  const auto port = parse_whole(text.substr(colon + 1));
+  if (!port || *port > std::numeric_limits<std::uint16_t>::max()) return std::nullopt;
+  std::string host{text.substr(0, colon)};
+  if (host == "localhost") return Listen{host, true};
+  in_addr v4{};
+  if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return Listen{host, (ntohl(v4.s_addr) >> 24) == 127};
+  if (!host.starts_with('[') || !host.ends_with(']')) return std::nullopt;
+  host = host.substr(1, host.size() - 2);
+  in6_addr v6{};
+  if (inet_pton(AF_INET6, host.c_str(), &v6) != 1) return std::nullopt;
+  return Listen{host, IN6_IS_ADDR_LOOPBACK(&v6) != 0};
+}
+
+void read_listen(Map& server, Server& out) {
+  server.at("allow_public").flag(out.allow_public);
+  const Value listen = server.at("listen");
+  if (!listen.text(out.listen)) return;
+  const auto parsed = parse_listen(out.listen);
+  if (!parsed) {
+    listen.mistake("must be ADDRESS:PORT, e.g. 127.0.0.1:8080, [::1]:8080 or localhost:8080");
+  } else if (!parsed->loopback && !out.allow_public) {
+    listen.mistake(
+        "is not a loopback address: others could reach the server. Write 127.0.0.1:PORT, or "
+        "server.allow_public: "
+        "true if that is meant");
+  }
+}
+
+void read_slots(Map& server, Policy& policy) {
+  server.at("slots").each([&](const std::string& name, const Value& value) {
+    Pool& pool = policy.pools[name];
+    pool.name = name;
+    value.whole(pool.slots, 1, kSlotsMax);
+  });
+  server.at("headroom").each([&](const std::string& name, const Value& value) {
+    const auto pool = policy.pools.find(name);
+    if (pool == policy.pools.end()) {
+      value.mistake(fmt::format("unknown pool `{}` (pools are named in server.slots): {}", name,
+                                suggestion(name, keys_of(policy.pools))));
+      return;
+    }
+    if (!value.whole(pool->second.headroom, 0, kSlotsMax)) return;
+    if (pool->second.headroom >= pool->second.slots) {
+      value.mistake(
+          fmt::format("must be less than the pool's slots ({}): classes standard and low could never run",
+                      pool->second.slots));
+    }
+  });
+}
+
+// "/a/b": what a request's path can be without escapes.
+bool is_path(std::string_view path) {
+  return path.size() > 1 && path.size() <= 200 && path.front() == '/' && !path.ends_with('/') &&
+         !path.contains("//") && !path.contains("/.") && std::ranges::all_of(path, [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '/' ||
+                  c == '-' || c == '_' || c == '.' || c == '~';
+         });
+}
+
+bool is_own_path(std::string_view path) {
+  return std::ranges::any_of(kOwnPaths, [path](std::string_view own) {
+    if (!own.ends_with('/')) return path == own;
+    return path.starts_with(own) || path == own.substr(0, own.size() - 1);
+  });
+}
+
+void read_endpoint_path(const Value& value, const Policy& policy, Endpoint& out) {
+  if (!value.text(out.path)) return;
+  if (!is_path(out.path)) {
+    value.mistake("must be a path such as /speak: letters, digits and - _ . ~ between slashes");
+  } else if (is_own_path(out.path)) {
+    value.mistake("is a path of Turnpike's own: choose another");
+  } else if (contains(policy.endpoints, out.path, &Endpoint::path)) {
+    value.mistake(fmt::format("`{}` is published twice: keep one", out.path));
+  }
+}
+
+void read_endpoint_alias(const Value& alias, Map& map, Endpoint& out) {
+  if (alias.text(out.alias) &&
+      (!is_path(out.alias) || (!out.alias.starts_with("/api/") && !out.alias.starts_with("/v1/"))))
+    alias.mistake("must be a path of Turnpike's own, such as /api/jobs");
+  for (const char* key : {"respond", "wait", "status"})
+    map.refuse(key, "belongs to an endpoint with a task: an alias answers as the path that it stands for");
+}
+
+void read_endpoint_task(const Value& task, Map& map, const Policy& policy, Endpoint& out) {
+  if (task.name(out.task)) {
+    const std::vector<std::string> known = known_tasks(policy);
+    if (!contains(known, out.task))
+      task.mistake(
+          fmt::format("unknown task `{}`: no model serves it; {}", out.task, suggestion(out.task, known)));
+  }
+  const Value respond = map.at("respond");
+  const Value wait = map.at("wait");
+  if (respond.present() && wait.present()) {
+    wait.mistake("stands beside `respond`: write `respond: job` (answer at once) or `wait: 20s`, not both");
+  } else {
+    bool job = true;
+    respond.word(job, {{"job", true}});
+    wait.duration(out.wait, seconds(1), minutes(5));
+  }
+  std::uint32_t status = out.status;
+  map.at("status").whole(status, 200, 299);
+  out.status = static_cast<std::uint16_t>(status);
+}
+
+void read_endpoint(const Value& value, Policy& policy) {
+  Endpoint endpoint;
+  value.section([&](Map& map) {
+    read_endpoint_path(map.require("path"), policy, endpoint);
+    for (const char* later : {"workflow", "schema", "public"})
+      map.refuse(later, "is not there yet in this version");
+    const Value alias = map.at("alias");
+    const Value task = map.at("task");
+    if (alias.present() == task.present()) {
+      map.mistake("needs either `task` or `alias`");
+      for (const char* key : {"respond", "wait", "status"}) map.at(key);
+    } else if (alias.present()) {
+      read_endpoint_alias(alias, map, endpoint);
+    } else {
+      read_endpoint_task(task, map, policy, endpoint);
+    }
+  });
+  policy.endpoints.push_back(std::move(endpoint));
+}
+
+}  // namespace
+
+void read_server(const Value& value, Policy& policy) {
+  Server& out = policy.server;
+  value.section([&](Map& server) {
+    read_listen(server, out);
+    read_slots(server, policy);
+    server.at("tls").section([&](Map& tls) {
+      out.tls.emplace();
+      tls.require("certificate").text(out.tls->certificate_file);
+      tls.require("key").text(out.tls->key_file);
+    });
+    server.at("limits").section([&](Map& limits) {
+      limits.at("connections").whole(out.connections_max, 1, 1'000'000);
+      std::uint64_t header_bytes = out.header_bytes_max;
+      limits.at("header_bytes").bytes(header_bytes, 1U << 10, 1U << 20);
+      out.header_bytes_max = static_cast<std::uint32_t>(header_bytes);
+      limits.at("body_bytes").bytes(out.body_bytes_max, 1U << 10, 64U << 20);
+    });
+    server.at("idle_timeout").duration(out.idle_timeout, seconds(1), hours(1));
+    server.at("read_timeout").duration(out.read_timeout, seconds(1), hours(1));
+    server.at("drain_timeout").duration(out.drain_timeout, seconds(0), hours(1));
+  });
+}
+
+void read_store(const Value& value, Policy& policy) {
+  Store& out = policy.store;
+  value.section([&](Map& store) {
+    const Value kind = store.at("kind");
+    if (kind.is_word("postgres")) {
+      kind.mistake("`postgres` is not there yet in this version: write `sqlite`");
+    } else {
+      bool sqlite = true;
+      kind.word(sqlite, {{"sqlite", true}});
+    }
+    store.at("retention").section([&](Map& retention) {
+      retention.at("jobs").duration(out.keep_jobs, minutes(1), days(3650));
+      const Value artifacts = retention.at("artifacts");
+      if (!artifacts.duration(out.keep_artifacts, minutes(1), days(3650))) {
+        out.keep_artifacts = std::max(out.keep_artifacts, out.keep_jobs);
+      } else if (out.keep_artifacts < out.keep_jobs) {
+        artifacts.mistake(
+            fmt::format("must be at least as long as store.retention.jobs ({}): a kept job's files "
+                        "are kept with it",
+                        duration_text(out.keep_jobs)));
+      }
+      retention.at("events").duration(out.keep_events, minutes(1), days(365));
+    });
+  });
+}
+
+void read_accounts(const Value& value, Policy& policy) {
+  Accounts& out = policy.accounts;
+  value.section([&](Map& accounts) {
+    const Value plan = accounts.require("default_plan");
+    if (plan.name(out.default_plan) && !policy.plans.contains(out.default_plan)) {
+      plan.mistake(fmt::format("unknown plan `{}`: {}", out.default_plan,
+                               suggestion(out.default_plan, keys_of(policy.plans))));
+    }
+    accounts.at("tier_from").word(out.tier_from_request, {{"request", true}, {"none", false}});
+  });
+}
+
+void read_endpoints(const Value& value, Policy& policy) {
+  value.list([&](const Value& item) { read_endpoint(item, policy); });
+}
+
+}  // namespace turnpike::policy

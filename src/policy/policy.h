@@ -1,0 +1,247 @@
+// What was promised: the validated configuration as values. Immutable once loaded; shared by pointer between
+// threads. Everything here comes from one YAML file (policy/load.h) and is named as it is there.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/time.h"
+
+namespace turnpike::policy {
+
+// --- Order
+// -----------------------------------------------------------------------------------------------------------
+
+// A property of the plan. A configuration may write the word or the number.
+enum class PriorityClass : std::uint8_t { kLow = 1, kStandard = 2, kHigh = 3, kCritical = 4 };
+constexpr std::size_t kClassCount = 4;
+constexpr std::size_t class_index(PriorityClass c) {
+  return static_cast<std::size_t>(c) - 1;
+}
+const char* class_name(PriorityClass c);
+
+// What saturates together: one upstream, or a group of local runners.
+struct Pool {
+  std::string name;
+  std::uint32_t slots = 1;     // tries at once, 1..100,000
+  std::uint32_t headroom = 0;  // slots that classes `low` and `standard` leave free for higher ones; < slots
+};
+
+// --- Failures
+// --------------------------------------------------------------------------------------------------------
+
+// How a try failed, decided once by the provider that saw it.
+enum class FailureClass : std::uint8_t {
+  kTransient,      // the same try may succeed: connection lost, 5xx, a killed process
+  kRateLimited,    // the upstream asked to slow down
+  kTimeout,        // no end within the attempt's time
+  kInvalidInput,   // the input can never succeed: do not retry
+  kMisconfigured,  // the program or model is not there, credentials are refused: do not retry
+  kBadOutput,      // the upstream answered garbage
+};
+constexpr std::size_t kFailureClassCount = 6;
+const char* failure_class_name(FailureClass c);  // "transient", "rate_limited", ...
+// False for the classes that can never succeed by trying again.
+bool failure_class_retryable(FailureClass c);
+
+struct Backoff {
+  Duration base = std::chrono::seconds(1);
+  std::uint32_t factor_permille = 2000;  // 2.0
+  Duration cap = std::chrono::minutes(5);
+  std::uint32_t jitter_permille = 200;  // each delay is spread by up to +-20 %
+  std::uint32_t attempts = 3;           // in all, the first included; 1..100
+};
+
+struct Retry {
+  Backoff standard;
+  std::array<std::optional<Backoff>, kFailureClassCount> by_class;
+  const Backoff& for_class(FailureClass c) const {
+    const auto& own = by_class[static_cast<std::size_t>(c)];
+    return own ? *own : standard;
+  }
+};
+
+// --- Plans
+// -----------------------------------------------------------------------------------------------------------
+
+struct Limits {  // nullopt: unlimited
+  std::optional<std::uint32_t>
+      concurrent_jobs;                       // jobs running at once, per account; may be 0 (nothing starts)
+  std::optional<std::uint32_t> queue_depth;  // jobs waiting (queued + scheduled), per account
+  std::uint32_t dispatch_batch = 1;          // jobs of an account that one turn may take, 1..1,000
+  std::optional<std::uint32_t> batch_operations;  // operations in one batch
+  std::uint64_t upload_bytes_max = 25'000'000;    // one uploaded artifact
+};
+
+struct Plan {
+  std::string name;
+  PriorityClass priority_class = PriorityClass::kStandard;
+  Limits limits;
+  Retry retry;
+  Duration attempt_timeout = std::chrono::minutes(5);  // one attempt
+  Duration job_timeout = std::chrono::hours(1);  // from a job's first start to its end, retries included
+  std::optional<Duration> expire_after;  // waiting longer than this (before a first start) ends as `expired`
+  std::optional<std::vector<std::string>> tasks;  // tasks the plan has; nullopt: all
+  std::map<std::string, std::vector<std::string>>
+      providers;  // task -> providers in order; a task not named: the model's order
+  std::map<std::string, bool> features;
+
+  bool has_task(std::string_view task) const;
+};
+
+// --- Catalogue
+// -------------------------------------------------------------------------------------------------------
+
+// A secret from ${env:NAME} or ${file:PATH}. Has no formatter and no stream operator, on purpose: it is
+// printed nowhere.
+class Secret {
+ public:
+  Secret() = default;
+  explicit Secret(std::string value) : value_(std::move(value)) {}
+  const std::string& reveal() const { return value_; }
+  bool empty() const { return value_.empty(); }
+  friend bool operator==(const Secret&, const Secret&) = default;
+
+ private:
+  std::string value_;
+};
+
+// One local program for one task. Commands, `when`, standard input and the names of outputs are templates
+// (policy/template.h); no shell ever sees them. Programs run in the try's work folder, so a relative name is
+// a file there, which later steps find again.
+struct ExecOutput {
+  std::string name;  // as in ${output.NAME}
+  // Its name in the work folder and its type. Templates whose references are all of the form
+  // `${input.FIELD|one(...)...}`, so that every expansion is known when the configuration is loaded (and is a
+  // plain file name): "speech.wav", "image.${input.format|one(png,jpeg):-png}".
+  std::string file;
+  std::string mime;  // "audio/wav", "image/${input.format|one(png,jpeg):-png}"
+};
+struct ExecStep {
+  std::vector<std::string> command;  // argv; each element is one template; an element that is exactly one
+                                     // `${...?}` whose value is absent is left out
+  std::string when;  // a template; the step runs if it is empty (not given) or expands to non-empty text
+};
+struct ExecTask {
+  std::vector<ExecStep> steps;               // run one after another in the same work folder; at least one
+  std::string stdin_template;                // fed to the first step; empty: /dev/null
+  bool stdin_json = false;                   // instead: the whole input as JSON on standard input
+  std::vector<std::uint32_t> invalid_exits;  // exit statuses by which the program blames its input; 1..255
+  bool stdout_json = false;  // standard output is the result as JSON; else it is kept only for error messages
+  std::vector<ExecOutput> outputs;
+  Duration time_max = std::chrono::seconds(60);
+  std::uint64_t memory_bytes_max = 512ULL << 20;
+  std::uint64_t file_bytes_max = 64ULL << 20;
+  std::uint64_t output_bytes_max = 1ULL << 20;  // standard output and error, each
+  std::uint32_t processes_max = 64;             // threads count, for the kernel counts them
+};
+
+enum class ProviderKind : std::uint8_t { kExec, kOpenAi, kSandbox };
+
+struct SandboxFault {
+  FailureClass failure = FailureClass::kTransient;
+  std::uint32_t permille = 0;  // share of tries that end so
+};
+
+struct Provider {
+  std::string name;
+  ProviderKind kind = ProviderKind::kSandbox;
+  std::string pool;               // its own name unless it shares one of server.slots
+  std::uint32_t concurrency = 4;  // slots of its own pool; unused where the pool is shared
+  enum class Use : std::uint8_t {
+    kAlways,
+    kIfReachable,
+    kIfKey
+  } use = Use::kAlways;  // looked at once, at start
+  // exec
+  std::map<std::string, ExecTask> exec_tasks;
+  // openai
+  std::string base_url;  // e.g. "https://api.openai.com/v1"
+  Secret api_key;
+  // sandbox
+  std::uint64_t seed = 1;
+  Duration latency_p50 = std::chrono::milliseconds(50);
+  Duration latency_p99 = std::chrono::milliseconds(500);
+  std::vector<SandboxFault> faults;
+};
+
+struct ModelRoute {
+  std::string provider;
+  std::string upstream_model;  // the name the provider knows; "auto": the first that it lists
+};
+
+struct Model {
+  std::string id;  // the name users see
+  std::string version;
+  std::string task;
+  std::vector<ModelRoute> routes;  // in order of preference, at least one
+};
+
+// --- The whole
+// -------------------------------------------------------------------------------------------------------
+
+struct Tls {
+  std::string certificate_file, key_file;
+};
+
+struct Server {
+  std::string listen = "127.0.0.1:8080";
+  bool allow_public = false;  // listen addresses other than loopback are refused unless true
+  std::optional<Tls> tls;
+  std::uint32_t connections_max = 10'000;
+  std::uint32_t header_bytes_max = 16 * 1024;
+  std::uint64_t body_bytes_max = 1ULL << 20;
+  Duration idle_timeout = std::chrono::seconds(60);  // between requests
+  Duration read_timeout =
+      std::chrono::seconds(20);  // from a request's first byte to its last (slow senders are cut)
+  Duration drain_timeout = std::chrono::seconds(30);  // running attempts after SIGTERM
+};
+
+struct Store {
+  Duration keep_jobs = std::chrono::hours(24 * 30);  // ended jobs
+  Duration keep_artifacts =
+      std::chrono::hours(24 * 30);                // not needed by a kept job; never shorter than keep_jobs
+  Duration keep_events = std::chrono::hours(24);  // how far back Last-Event-ID reaches
+};
+
+struct Accounts {
+  std::string default_plan;
+  bool tier_from_request = false;  // accounts.tier_from: request
+};
+
+// A path of the operator's own.
+struct Endpoint {
+  std::string path;            // "/speak"; an alias also answers its sub-paths
+  std::string alias;           // an own path, e.g. "/api/jobs"; or empty
+  std::string task;            // the body is this task's input; or empty
+  Duration wait{0};            // > 0: answer with the ended job if it ends within this time
+  std::uint16_t status = 202;  // of an answer with a job
+};
+
+struct Policy {
+  Server server;
+  Store store;
+  Accounts accounts;
+  std::map<std::string, Pool, std::less<>> pools;  // by name: server.slots and one for each provider without
+  std::map<std::string, Provider, std::less<>> providers;
+  std::map<std::string, Model, std::less<>> models;
+  std::vector<std::string> model_order;  // as in the file: the first of a task is its default
+  std::map<std::string, Plan, std::less<>> plans;
+  std::array<std::uint32_t, kClassCount> share_permille{};  // guaranteed share by class_index
+  std::vector<Endpoint> endpoints;
+  std::string text;  // the file as it was read (secrets unexpanded)
+  std::string hash;  // SHA-256 of text, hex
+
+  const Plan* plan(std::string_view name) const;
+};
+using PolicyPtr = std::shared_ptr<const Policy>;
+
+}  // namespace turnpike::policy

@@ -1,0 +1,193 @@
+#include "provider/exec_task.h"
+
+#include <fmt/format.h>
+
+#include <boost/json/serialize.hpp>
+#include <charconv>
+
+#include "provider/json_text.h"
+
+namespace turnpike::provider {
+namespace {
+
+using policy::Template;
+using policy::TemplateReference;
+using policy::TemplateRoot;
+
+std::unexpected<Error> misconfigured(std::string message) {
+  return fail(ErrorCode::kConfiguration, std::move(message));
+}
+
+Result<ParsedStep> parse_step(const policy::ExecStep& config) {
+  if (config.command.empty() || config.command.front().empty())
+    return misconfigured("a step has no program to run");
+  ParsedStep step{.program = config.command.front(), .arguments = {}, .when = {}};
+  if (step.program.contains("${")) return misconfigured("the program itself may not be a template");
+  for (std::size_t i = 1; i < config.command.size(); ++i) {
+    auto argument = Template::parse(config.command[i]);
+    if (!argument) return std::unexpected(argument.error());
+    step.arguments.push_back(std::move(*argument));
+  }
+  if (!config.when.empty()) {
+    auto when = Template::parse(config.when);
+    if (!when) return std::unexpected(when.error());
+    step.when = std::move(*when);
+  }
+  return step;
+}
+
+// A number as a person would write it.
+std::string number_text(double value) {
+  return fmt::format("{}", value);
+}
+
+// nullopt: absent.
+std::optional<std::string> scalar_text(const boost::json::value& value) {
+  switch (value.kind()) {
+    case boost::json::kind::null:
+      return std::nullopt;
+    case boost::json::kind::string:
+      return std::string{value.get_string()};
+    case boost::json::kind::double_:
+      return number_text(value.get_double());
+    case boost::json::kind::bool_:
+    case boost::json::kind::int64:
+    case boost::json::kind::uint64:
+    case boost::json::kind::array:
+    case boost::json::kind::object:
+      return boost::json::serialize(value);
+  }
+  return std::nullopt;
+}
+
+const boost::json::value* child_of(const boost::json::value& value, const std::string& segment) {
+  if (const auto* object = value.if_object()) return object->if_contains(segment);
+  const auto* array = value.if_array();
+  if (array == nullptr) return nullptr;
+  std::size_t index = 0;
+  const auto [end, error] = std::from_chars(segment.data(), segment.data() + segment.size(), index);
+  if (error != std::errc{} || end != segment.data() + segment.size() || index >= array->size())
+    return nullptr;
+  return &(*array)[index];
+}
+
+bool is_plain_name(std::string_view name) {
+  return !name.empty() && name.size() <= 255 && name != "." && name != ".." && !name.starts_with('-') &&
+         name.find('/') == std::string_view::npos && name.find('\0') == std::string_view::npos;
+}
+
+std::optional<std::string> find_in(const std::map<std::string, std::string>& map, const std::string& key) {
+  const auto found = map.find(key);
+  return found == map.end() ? std::nullopt : std::optional{found->second};
+}
+
+}  // namespace
+
+Result<ParsedTask> parse_task(const policy::ExecTask& config) {
+  ParsedTask task{.config = config, .steps = {}, .stdin_text = {}, .outputs = {}};
+  if (config.steps.empty()) return misconfigured("a task of a local program needs at least one step");
+  for (const policy::ExecStep& each : config.steps) {
+    auto step = parse_step(each);
+    if (!step) return std::unexpected(step.error());
+    task.steps.push_back(std::move(*step));
+  }
+  if (!config.stdin_template.empty()) {
+    auto text = Template::parse(config.stdin_template);
+    if (!text) return std::unexpected(text.error());
+    task.stdin_text = std::move(*text);
+  }
+  for (const policy::ExecOutput& each : config.outputs) {
+    auto file = Template::parse(each.file);
+    auto mime = Template::parse(each.mime);
+    if (!file) return std::unexpected(file.error());
+    if (!mime) return std::unexpected(mime.error());
+    task.outputs.push_back({each.name, std::move(*file), std::move(*mime)});
+  }
+  return task;
+}
+
+Result<Expansion> Expansion::make(const ParsedTask& task, const Request& request, Confinement confinement) {
+  Expansion expansion;
+  auto input = parse_json(request.input);
+  if (!input) return std::unexpected(input.error());
+  if (!input->is_object())
+    return fail(ErrorCode::kInvalidRequest, "the input must be a JSON object", "input");
+  expansion.input_ = std::move(*input);
+  expansion.input_text_ = request.input;
+
+  const bool confined = confinement == Confinement::kBubblewrap;
+  for (const InputFile& file : request.files) {
+    const std::filesystem::path inside =
+        confined ? std::filesystem::path{kSandboxInputDir} / (file.field + file.path.extension().string())
+                 : file.path;
+    expansion.files_[file.field] = inside.string();
+    expansion.inputs_.emplace_back(file.path, inside);
+  }
+  const std::filesystem::path folder = confined ? std::filesystem::path{kSandboxWorkDir} : request.work_dir;
+  const auto look = [&expansion](const TemplateReference& reference) { return expansion.look_up(reference); };
+  for (const ParsedOutput& output : task.outputs) {
+    auto file = output.file.expand(look);
+    auto mime = output.mime.expand(look);
+    if (!file) return std::unexpected(file.error());
+    if (!mime) return std::unexpected(mime.error());
+    if (!*file || !is_plain_name(**file))
+      return fail(ErrorCode::kInvalidRequest, fmt::format("output {} cannot be named", output.name));
+    expansion.output_paths_[output.name] = (folder / **file).string();
+    expansion.outputs_.push_back({output.name, **file, mime->value_or("")});
+  }
+  return expansion;
+}
+
+std::optional<std::string> Expansion::look_up(const TemplateReference& reference) const {
+  switch (reference.root) {
+    case TemplateRoot::kFile:
+      return find_in(files_, reference.path.front());
+    case TemplateRoot::kOutput:
+      return find_in(output_paths_, reference.path.front());
+    case TemplateRoot::kInput: {
+      const boost::json::value* at = &input_;
+      for (const std::string& segment : reference.path) {
+        at = child_of(*at, segment);
+        if (at == nullptr) return std::nullopt;
+      }
+      return scalar_text(*at);
+    }
+  }
+  return std::nullopt;
+}
+
+Result<std::vector<std::string>> Expansion::arguments(const ParsedStep& step) const {
+  std::vector<std::string> expanded;
+  for (const Template& argument : step.arguments) {
+    auto text =
+        argument.expand_argument([this](const TemplateReference& reference) { return look_up(reference); });
+    if (!text) return std::unexpected(text.error());
+    if (*text) expanded.push_back(std::move(**text));
+  }
+  return expanded;
+}
+
+Result<bool> Expansion::wanted(const ParsedStep& step) const {
+  if (!step.when) return true;
+  auto text =
+      step.when->expand_or_empty([this](const TemplateReference& reference) { return look_up(reference); });
+  if (!text) return std::unexpected(text.error());
+  return !text->empty();
+}
+
+Result<std::string> Expansion::stdin_text(const ParsedTask& task) const {
+  if (task.config.stdin_json) return input_text_;
+  if (!task.stdin_text) return std::string{};
+  auto text =
+      task.stdin_text->expand([this](const TemplateReference& reference) { return look_up(reference); });
+  if (!text) return std::unexpected(text.error());
+  return text->value_or("");
+}
+
+std::string_view Expansion::text_field(std::string_view name) const {
+  const boost::json::value* value = input_.get_object().if_contains(name);
+  const auto* text = value == nullptr ? nullptr : value->if_string();
+  return text == nullptr ? std::string_view{} : std::string_view{*text};
+}
+
+}  // namespace turnpike::provider

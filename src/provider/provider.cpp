@@ -1,0 +1,41 @@
+#include "provider/provider.h"
+
+#include <fmt/format.h>
+
+#include "provider/provider_kinds.h"
+
+namespace turnpike::provider {
+namespace {
+
+Confinement best_confinement(const std::string& provider, std::vector<std::string>& warnings) {
+  const Result<void> works = bubblewrap_works();
+  if (works) {
+    if (process_bound() == ProcessBound::kWatched)
+      warnings.push_back(
+          fmt::format("provider {}: the kernel cannot bound how many processes local programs start (prlimit "
+                      "and setpriv of util-linux, and Linux 5.14, are needed); they are only watched",
+                      provider));
+    return Confinement::kBubblewrap;
+  }
+  warnings.push_back(
+      fmt::format("provider {}: local programs run without a sandbox, with network and with everything this "
+                  "user may read: {}",
+                  provider, works.error().message));
+  return Confinement::kNone;
+}
+
+}  // namespace
+
+std::unique_ptr<Provider> make_provider(const policy::Provider& config, std::vector<std::string>& warnings) {
+  switch (config.kind) {
+    case policy::ProviderKind::kExec:
+      return make_exec_provider(config, best_confinement(config.name, warnings), warnings);
+    case policy::ProviderKind::kOpenAi:
+      return make_openai_provider(config, net::Client::create());
+    case policy::ProviderKind::kSandbox:
+      return make_sandbox_provider(config);
+  }
+  return nullptr;
+}
+
+}  // namespace turnpike::provider

@@ -1,0 +1,20 @@
+// The kinds of provider, one file each; make_provider chooses.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "net/client.h"
+#include "provider/confinement.h"
+#include "provider/provider.h"
+
+namespace turnpike::provider {
+
+std::unique_ptr<Provider> make_exec_provider(const policy::Provider& config, Confinement confinement,
+                                             std::vector<std::string>& warnings);
+std::unique_ptr<Provider> make_openai_provider(const policy::Provider& config,
+                                               std::shared_ptr<net::Client> client);
+std::unique_ptr<Provider> make_sandbox_provider(const policy::Provider& config);
+
+}  // namespace turnpike::provider

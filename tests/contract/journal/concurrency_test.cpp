@@ -1,0 +1,71 @@
+// Readers beside the writer: each sees one batch, whole.
+#include <atomic>
+#include <thread>
+
+#include "contract/journal/suite.h"
+
+namespace turnpike::testing {
+namespace {
+
+using engine::PutJob;
+
+class Concurrency : public JournalContract {};
+TURNPIKE_EVERY_JOURNAL(Concurrency);
+
+// Every batch gives all jobs the same priority, its own number; a reader that saw two would have seen a torn
+// batch, and one that saw another number than `at` would have been told a wrong batch.
+TEST_P(Concurrency, AReadSeesOneBatchAndSaysWhich) {
+  constexpr std::uint64_t kJobs = 20;
+  constexpr int kBatches = 150;
+  const auto all_with = [](std::int32_t priority, bool first) {
+    std::vector<engine::Mutation> mutations;
+    for (std::uint64_t id = 1; id <= kJobs; ++id) {
+      auto row = make_job(id);
+      row.priority = priority;
+      mutations.emplace_back(PutJob{row, first ? make_body() : nullptr});
+    }
+    return mutations;
+  };
+  commit(all_with(1, true));
+  std::atomic<bool> stop = false;
+  std::atomic<int> torn = 0;
+  std::atomic<int> reads = 0;
+  const auto read_all = [&] {
+    do {
+      const auto heads = journal_->queue_heads({1}, "local", std::nullopt, kJobs);
+      const bool whole = heads && heads->jobs.size() == kJobs;
+      if (!whole) ++torn;
+      for (const auto& job : whole ? heads->jobs : std::vector<journal::StoredJob>()) {
+        if (job.row.priority != static_cast<std::int32_t>(heads->at) || job.at != heads->at) ++torn;
+      }
+      const auto page = journal_->jobs({.account = AccountId{1}});
+      if (!page || page->jobs.size() != kJobs) ++torn;
+      ++reads;
+    } while (!stop);
+  };
+  std::vector<std::thread> readers;
+  for (int i = 0; i < 6; ++i) readers.emplace_back(read_all);  // more than there are connections
+  for (int batch = 2; batch <= kBatches; ++batch) {
+    const auto done = try_commit(all_with(batch, false));
+    if (!done) ADD_FAILURE() << done.error().message;
+  }
+  stop = true;
+  for (auto& reader : readers) reader.join();
+  EXPECT_EQ(torn, 0);
+  EXPECT_GE(reads, 6);
+}
+
+TEST_P(Concurrency, WhatIsCommittedIsReadAtOnce) {
+  commit({PutJob{make_job(1), make_body()}});
+  for (int batch = 2; batch <= 50; ++batch) {
+    auto row = make_job(1);
+    row.priority = batch;
+    commit({PutJob{row, nullptr}});
+    const auto read = *journal_->job({1}, false);
+    ASSERT_EQ(read->row.priority, batch);
+    ASSERT_EQ(read->at, static_cast<journal::Batch>(batch));
+  }
+}
+
+}  // namespace
+}  // namespace turnpike::testing

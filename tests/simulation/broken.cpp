@@ -1,0 +1,35 @@
+#include "simulation/broken.h"
+
+#include <algorithm>
+#include <array>
+
+namespace turnpike::simulation {
+
+std::span<const Broken> broken_variants() {
+  using engine::Fault;
+  static constexpr std::array kVariants{
+      Broken{.name = "cap-unchecked", .engine = Fault::kCapUnchecked},
+      Broken{.name = "try-not-fenced", .engine = Fault::kTryNotFenced},
+      Broken{.name = "credit-never-spent", .engine = Fault::kCreditNeverSpent},
+      Broken{.name = "window-forgetful", .engine = Fault::kWindowForgetful},
+      Broken{.name = "count-drifts", .engine = Fault::kCountDrifts},
+      Broken{.name = "acknowledges-early", .node = NodeFault::kAcknowledgesEarly},
+      Broken{.name = "starts-early", .node = NodeFault::kStartsEarly},
+      Broken{.name = "drops-refill-row", .node = NodeFault::kDropsRefillRow},
+      Broken{.name = "forges-read-batch", .node = NodeFault::kForgesReadBatch},
+      Broken{.name = "forgets-processing", .node = NodeFault::kForgetsProcessing},
+      Broken{.name = "forgets-queue", .node = NodeFault::kForgetsQueue},
+      Broken{.name = "relabels-dead-try", .node = NodeFault::kRelabelsDeadTry},
+      Broken{.name = "writes-twice", .node = NodeFault::kWritesTwice},
+      Broken{.name = "loses-mutation", .node = NodeFault::kLosesMutation},
+  };
+  return kVariants;
+}
+
+std::optional<Broken> broken_by_name(std::string_view name) {
+  const auto all = broken_variants();
+  const auto it = std::ranges::find(all, name, &Broken::name);
+  return it == all.end() ? std::nullopt : std::optional(*it);
+}
+
+}  // namespace turnpike::simulation

@@ -1,0 +1,190 @@
+// One simulated world: the real engine, the model journal and virtual time. It plays the node: merges what
+// commands change into batches, commits them, releases effects only then, answers cold reads from what is
+// committed, and runs tries whose fates are told beforehand. Single-threaded; the same seed gives the same
+// world.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <queue>
+#include <string>
+#include <vector>
+
+#include "base/random.h"
+#include "engine/engine.h"
+#include "journal/journal.h"
+#include "simulation/broken.h"
+#include "simulation/checker.h"
+#include "simulation/tally.h"
+#include "support/memory_journal.h"
+
+namespace turnpike::simulation {
+
+// What will become of a try once it is started.
+struct Fate {
+  enum class Kind : std::uint8_t {
+    kCompletes,
+    kFails,
+    kSilent,  // never reports, and its lease is not extended
+    kHangs,   // goes on until it is asked to stop
+  } kind = Kind::kCompletes;
+  Duration after{0};
+  policy::FailureClass failure{};
+  std::optional<Duration> retry_after{};
+  bool reports_again = false;  // once more, when it is over
+  bool ignores_stop = false;   // finishes although it was asked to stop
+};
+
+struct WorldOptions {
+  std::uint64_t seed = 1;
+  bool verbose = false;
+  Broken broken{};
+  engine::EngineOptions engine{};
+  Duration gather_max{0};          // how long a batch gathers before its commit begins, at most
+  Duration commit_max{0};          // how long a commit takes, at most; 0: durable at once
+  Duration refill_max{0};          // how long a cold read's answer may be under way
+  std::size_t advance_max = 1000;  // work_max of advance()
+};
+
+class World {
+ public:
+  using Action = std::function<void()>;
+  World(WorldOptions options, policy::PolicyPtr policy, Tally& tally);
+
+  // --- Time
+  Timestamp now() const { return now_; }
+  // Runs everything that happens until `time`, then it is `time`.
+  void run_until(Monotonic time);
+  void run_for(Duration duration) { run_until(now_.mono + duration); }
+  void jump_wall(Duration by);
+  // `survives`: happens even if the process crashes before.
+  void later(Duration delay, Action action, bool survives = false);
+
+  // --- Commands, as the node gives them
+  AccountId account(const std::string& user, const std::string& plan, bool set_plan);
+  Result<engine::Submitted> submit(engine::NewJob job);
+  Result<engine::JobRow> cancel(JobId id, const engine::ColdJob* cold);
+  Result<engine::Submitted> retry(engine::ColdJob cold);
+  void progress(TryId id);
+  void apply(policy::PolicyPtr policy);
+  void set_draining(bool draining);
+  bool draining() const { return draining_; }
+  // Asks every running try to stop; each hands its job back.
+  void stop_running();
+  // The process dies. `durable`: the batch that was being committed became durable all the same.
+  void crash(bool durable, Duration downtime);
+  bool committing() const { return inflight_.has_value(); }
+  // Commits until nothing is open.
+  void commit_all();
+  std::optional<engine::ColdJob> read(JobId id);
+  // The live job that has the key, if any, and the batch it was read at.
+  std::pair<std::optional<engine::ColdJob>, engine::Batch> read_key(AccountId account,
+                                                                    const std::string& key);
+  JobId fresh_job_id() { return JobId{ids_.next(now_.wall)}; }
+  // A refusal kStale must have a cause: the job changed, or something was decided after the read.
+  void check_stale(engine::Batch read_at, engine::Batch changed) const;
+
+  // --- What decides how tries end; set before anything starts.
+  std::function<Fate(const engine::StartTry&)> fate;
+  // Told of every released start, if set.
+  std::function<void(const engine::StartTry&)> on_start;
+
+  Random& random() { return random_; }
+  const engine::Engine& engine() const { return *engine_; }
+  Checker& checker() { return checker_; }
+  Tally& tally() { return *tally_; }
+  const policy::PolicyPtr& policy() const { return policy_; }
+  const WorldOptions& options() const { return options_; }
+  std::size_t tries_running() const { return running_.size(); }
+  void recount();
+  template <typename... Args>
+  void say(fmt::format_string<Args...> text, Args&&... args) const {
+    if (options_.verbose) say_line(fmt::format(text, std::forward<Args>(args)...));
+  }
+
+ private:
+  struct Open {  // a batch that gathers or is being committed
+    engine::Changes changes;
+    std::vector<JobId> submitted;  // acknowledged once it is committed
+    std::size_t commands = 0;
+    bool has_rows() const { return !changes.mutations.empty() || !changes.events.empty(); }
+    bool empty() const { return !has_rows() && changes.effects.empty() && submitted.empty(); }
+  };
+  struct Event {
+    Monotonic at;
+    std::uint64_t order = 0;
+    std::uint64_t life = 0;  // 0: any
+    Action action;
+    bool operator<(const Event& other) const { return std::tie(other.at, other.order) < std::tie(at, order); }
+  };
+  // What a submit asks, and how things stood when it came.
+  struct Asked {
+    JobId id;
+    AccountId account;
+    engine::Batch read_at = 0;      // when the holder of its dedupe key was read
+    JobId holder{};                 // of its dedupe key
+    engine::Batch key_changed = 0;  // when the holder last changed
+    std::uint64_t waiting = 0;      // jobs of the account
+    std::optional<std::uint32_t> depth{};
+  };
+  struct Running {
+    JobId job;
+    Fate fate;
+    bool stop_asked = false;
+  };
+
+  void say_line(const std::string& line) const;
+  Asked asked_of(const engine::NewJob& job) const;
+  void check_accepted(const Asked& asked, const engine::Submitted& answer, bool changed_nothing) const;
+  void check_refused(const Asked& asked, ErrorCode code, bool changed_nothing) const;
+  void start_engine(Timestamp at);
+  engine::Changes changes() const;
+  void took_place(Command command, engine::Changes out);
+  void add_to_open(engine::Changes out);
+  void advance();
+  void plan_commit();
+  void begin_commit();
+  void finish_commit();
+  journal::Commit merged(const Open& batch);
+  void release(Open batch);
+  void release(const engine::Effect& effect);
+  void start_try(const engine::StartTry& start);
+  void stop_try(const engine::StopTry& stop);
+  void end_try(TryId id);
+  void settle(TryId id, engine::TryOutcome outcome);
+  void settle_after(TryId id, Duration delay, engine::TryOutcome outcome);
+  void extend_leases();
+  void answer_queue(const engine::RefillQueue& request);
+  void answer_scheduled(const engine::RefillScheduled& request);
+  void answer_expiring(const engine::RefillExpiring& request);
+  void answer_expiry(JobId id, int tries_left);
+  std::vector<engine::ColdJob> cold(const std::vector<journal::StoredJob>& rows, engine::Batch at);
+  Duration delay(Duration max);
+  bool breaks(NodeFault fault, std::uint64_t permille);
+
+  WorldOptions options_;
+  Tally* tally_;
+  Random random_;
+  policy::PolicyPtr policy_;
+  Timestamp now_;
+  IdSource ids_;
+  turnpike::testing::MemoryJournal journal_;
+  std::unique_ptr<engine::Engine> engine_;
+  Checker checker_;
+  Open open_;
+  std::optional<Open> inflight_;
+  bool commit_planned_ = false;
+  bool draining_ = false;
+  std::uint64_t life_ = 1;
+  std::uint64_t order_ = 0;
+  std::priority_queue<Event> events_;
+  std::map<TryId, Running> running_;
+  std::map<JobId, engine::JobRow> settled_rows_;  // for NodeFault::kWritesTwice
+};
+
+}  // namespace turnpike::simulation

@@ -1,0 +1,460 @@
+#include "support/memory_journal.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "journal/last_id.h"
+
+namespace turnpike::testing {
+
+using engine::JobState;
+using journal::Batch;
+using journal::StoredJob;
+
+namespace {
+
+std::size_t body_bytes(const engine::JobBody& body) {
+  return body.input.size() + body.metadata.size() + body.request_id.size();
+}
+
+// Adds or removes `entry` in the set under `key`, and the set itself with its last entry.
+template <typename Map, typename Key, typename Entry>
+void keep(Map& map, const Key& key, const Entry& entry, bool add) {
+  if (add) {
+    map[key].insert(entry);
+    return;
+  }
+  const auto found = map.find(key);
+  if (found == map.end()) return;
+  found->second.erase(entry);
+  if (found->second.empty()) map.erase(found);
+}
+template <typename Set, typename Entry>
+void keep_in(Set& set, const Entry& entry, bool add) {
+  if (add) {
+    set.insert(entry);
+  } else {
+    set.erase(entry);
+  }
+}
+
+}  // namespace
+
+void MemoryJournal::fail_next_commit(Failing how) {
+  const std::scoped_lock lock(mutex_);
+  failing_ = how;
+}
+
+std::map<JobId, engine::JobRow> MemoryJournal::job_rows() const {
+  std::map<JobId, engine::JobRow> rows;
+  for_each_job([&rows](const engine::JobRow& row) { rows.emplace_hint(rows.end(), row.id, row); });
+  return rows;
+}
+
+std::map<std::pair<AccountId, std::string>, engine::PutQueueCount> MemoryJournal::queue_counts() const {
+  const std::scoped_lock lock(mutex_);
+  return state_.counts;
+}
+
+std::size_t MemoryJournal::job_count() const {
+  const std::scoped_lock lock(mutex_);
+  return state_.jobs.size();
+}
+
+// --- Writing
+
+Result<void> MemoryJournal::commit(const journal::Commit& commit) {
+  const std::scoped_lock lock(mutex_);
+  if (failed_) return fail(ErrorCode::kIo, "an earlier commit failed: recover first");
+  const auto failing = std::exchange(failing_, std::nullopt);
+  failed_ = true;  // until everything below went well
+  if (failing == Failing::kNothingStored) return fail(ErrorCode::kIo, "the commit was told to fail");
+  if (auto checked = check(commit); !checked) return checked;
+  Undo undo;
+  if (auto applied = apply_jobs(commit, undo); !applied) {
+    for (auto it = undo.rbegin(); it != undo.rend(); ++it) {
+      drop_job(it->first);
+      if (it->second) put_job(it->second->row, it->second->body);
+    }
+    return applied;
+  }
+  apply_others(commit);
+  if (failing == Failing::kAllStored) return fail(ErrorCode::kIo, "the commit was told to fail");
+  failed_ = false;
+  return {};
+}
+
+// What can be refused before anything is changed.
+Result<void> MemoryJournal::check(const journal::Commit& commit) const {
+  if (commit.batch != state_.last_batch + 1) {
+    return fail(ErrorCode::kInternal, "batch " + std::to_string(commit.batch) + " does not follow batch " +
+                                          std::to_string(state_.last_batch));
+  }
+  if (commit.events.size() > journal::kEventsInBatchMax) {
+    return fail(ErrorCode::kInternal, "too many events in one batch");
+  }
+  std::map<std::string_view, AccountId> users;
+  for (const auto& mutation : commit.mutations) {
+    const auto* put = std::get_if<engine::PutAccount>(&mutation);
+    if (!put) continue;
+    const auto stored = state_.account_by_user.find(put->row.user_id);
+    const auto [other, added] = users.emplace(put->row.user_id, put->row.id);
+    if ((stored != state_.account_by_user.end() && stored->second != put->row.id) ||
+        (!added && other->second != put->row.id)) {
+      return fail(ErrorCode::kInternal, "two accounts with user id " + put->row.user_id);
+    }
+  }
+  return {};
+}
+
+Result<void> MemoryJournal::apply_jobs(const journal::Commit& commit, Undo& undo) {
+  const auto remember = [&](JobId id) {
+    const auto found = state_.jobs.find(id);
+    undo.emplace_back(id, found == state_.jobs.end() ? std::nullopt : std::optional(found->second));
+  };
+  for (const auto& mutation : commit.mutations) {
+    if (const auto* put = std::get_if<engine::PutJob>(&mutation)) {
+      if (!put->body && !state_.jobs.contains(put->row.id)) {
+        return fail(ErrorCode::kInternal, to_string(put->row.id) + " is new and has no body");
+      }
+      remember(put->row.id);
+      put_job(put->row, put->body);
+    } else if (const auto* drop = std::get_if<engine::DropJob>(&mutation)) {
+      remember(drop->id);
+      drop_job(drop->id);
+    }
+  }
+  for (const auto& [id, before] : undo) {
+    const auto found = state_.jobs.find(id);
+    if (found == state_.jobs.end() || found->second.row.dedupe_key.empty()) continue;
+    const auto same = state_.by_dedupe_key.find({found->second.row.account, found->second.row.dedupe_key});
+    if (same != state_.by_dedupe_key.end() && same->second.size() > 1) {
+      return fail(ErrorCode::kInternal, "two live jobs with dedupe key " + found->second.row.dedupe_key);
+    }
+  }
+  return {};
+}
+
+void MemoryJournal::apply_others(const journal::Commit& commit) {
+  for (const auto& mutation : commit.mutations) {
+    if (const auto* account = std::get_if<engine::PutAccount>(&mutation)) {
+      auto& row = state_.accounts[account->row.id];
+      if (row.user_id != account->row.user_id) state_.account_by_user.erase(row.user_id);
+      row = account->row;
+      state_.account_by_user[row.user_id] = row.id;
+    } else if (const auto* count = std::get_if<engine::PutQueueCount>(&mutation)) {
+      const QueueKey key{count->account, count->pool};
+      if (count->queued + count->scheduled > 0) {
+        state_.counts[key] = *count;
+      } else {
+        state_.counts.erase(key);
+      }
+    }
+  }
+  for (const auto& record : commit.records) apply(record);
+  state_.log[commit.batch] = {commit.at, commit.events};
+  state_.last_batch = commit.batch;
+  state_.last_at = commit.at;
+  state_.last_id = std::max(state_.last_id, journal::last_id(commit));
+}
+
+void MemoryJournal::apply(const journal::Record& record) {
+  if (const auto* key = std::get_if<journal::KeyRow>(&record)) {
+    state_.keys[key->id] = *key;
+  } else if (const auto* artifact = std::get_if<journal::ArtifactRow>(&record)) {
+    const auto id = artifact->ref.id;
+    if (const auto old = state_.artifacts.find(id); old != state_.artifacts.end()) {
+      keep(state_.artifacts_by_sha, old->second.ref.sha256, id, false);
+    }
+    state_.artifacts[id] = *artifact;
+    keep(state_.artifacts_by_sha, artifact->ref.sha256, id, true);
+  } else if (const auto* answer = std::get_if<journal::IdempotencyRow>(&record)) {
+    state_.idempotency[answer->scope] = *answer;
+  } else if (const auto* policy = std::get_if<journal::PolicyVersionRow>(&record)) {
+    state_.policies[policy->version] = *policy;
+  } else {
+    state_.audit.push_back(std::get<journal::AuditRow>(record));
+  }
+}
+
+void MemoryJournal::put_job(const engine::JobRow& row, engine::JobBodyPtr body) {
+  auto& stored = state_.jobs[row.id];
+  if (stored.row.id) index(stored.row, false);
+  stored.row = row;
+  if (body) stored.body = std::move(body);
+  index(stored.row, true);
+}
+
+void MemoryJournal::drop_job(JobId id) {
+  const auto found = state_.jobs.find(id);
+  if (found == state_.jobs.end()) return;
+  index(found->second.row, false);
+  state_.jobs.erase(found);
+}
+
+void MemoryJournal::index(const engine::JobRow& row, bool add) {
+  keep(state_.by_account, row.account, row.id, add);
+  if (!row.dedupe_key.empty() && !ended(row.state)) {
+    keep(state_.by_dedupe_key, std::pair(row.account, row.dedupe_key), row.id, add);
+  }
+  switch (row.state) {
+    case JobState::kScheduled:
+      keep_in(state_.scheduled, std::pair(row.due_at, row.id), add);
+      break;
+    case JobState::kQueued:
+      keep(state_.queued, QueueKey(row.account, row.pool), QueueOrder(-std::int64_t{row.priority}, row.id),
+           add);
+      if (row.expires_at != kNever) keep_in(state_.expiring, std::pair(row.expires_at, row.id), add);
+      break;
+    case JobState::kProcessing:
+      keep_in(state_.processing, row.id, add);
+      break;
+    case JobState::kCompleted:
+    case JobState::kFailed:
+    case JobState::kCancelled:
+    case JobState::kExpired:
+      keep_in(state_.ended, std::pair(row.finished_at, row.id), add);
+      break;
+  }
+}
+
+// --- Reading
+
+StoredJob MemoryJournal::read(const Stored& stored, bool with_body) const {
+  return {stored.row, with_body ? stored.body : nullptr, state_.last_batch};
+}
+
+Result<journal::Recovered> MemoryJournal::recover() {
+  const std::scoped_lock lock(mutex_);
+  failed_ = false;
+  journal::Recovered recovered;
+  recovered.last_batch = state_.last_batch;
+  recovered.last_id = state_.last_id;
+  recovered.last_at = state_.last_at;
+  for (const auto& [id, row] : state_.accounts) recovered.accounts.push_back(row);
+  for (const auto& [key, count] : state_.counts) recovered.queues.push_back(count);
+  for (const auto id : state_.processing) recovered.processing.push_back(read(state_.jobs.at(id), false));
+  for (const auto& [id, row] : state_.keys) recovered.keys.push_back(row);
+  if (!state_.policies.empty()) recovered.policy = state_.policies.rbegin()->second;
+  return recovered;
+}
+
+Batch MemoryJournal::last_batch() const {
+  const std::scoped_lock lock(mutex_);
+  return state_.last_batch;
+}
+
+Result<std::optional<StoredJob>> MemoryJournal::job(JobId id, bool with_body) {
+  const std::scoped_lock lock(mutex_);
+  const auto found = state_.jobs.find(id);
+  if (found == state_.jobs.end()) return std::nullopt;
+  return read(found->second, with_body);
+}
+
+Result<journal::JobPage> MemoryJournal::jobs(const journal::JobQuery& query) {
+  const std::scoped_lock lock(mutex_);
+  std::set<JobId> all;
+  const std::set<JobId>* ids = &all;
+  if (query.account) {
+    const auto found = state_.by_account.find(*query.account);
+    if (found != state_.by_account.end()) ids = &found->second;
+  } else {
+    for (const auto& [id, stored] : state_.jobs) all.insert(all.end(), id);
+  }
+  const auto limit = std::clamp<std::size_t>(query.limit, 1, 100);
+  const auto begin = query.ending_before ? ids->upper_bound(query.ending_before) : ids->begin();
+  const auto end = query.starting_after ? ids->lower_bound(query.starting_after) : ids->end();
+  journal::JobPage page;
+  const auto take = [&](JobId id) {
+    const auto& stored = state_.jobs.at(id);
+    if (query.state && stored.row.state != *query.state) return true;
+    if (!query.task.empty() && stored.row.task != query.task) return true;
+    page.has_more = page.jobs.size() == limit;
+    if (!page.has_more) page.jobs.push_back(read(stored, true));
+    return !page.has_more;
+  };
+  if (query.ending_before) {  // the page just before: the oldest of what is newer, shown newest first
+    for (auto it = begin; it != ids->end() && (!query.starting_after || *it < query.starting_after); ++it) {
+      if (!take(*it)) break;
+    }
+    std::ranges::reverse(page.jobs);
+  } else {
+    for (auto it = std::make_reverse_iterator(end); it != ids->rend(); ++it) {
+      if (!take(*it)) break;
+    }
+  }
+  return page;
+}
+
+Result<std::pair<std::optional<StoredJob>, Batch>> MemoryJournal::job_by_dedupe_key(AccountId account,
+                                                                                    std::string_view key) {
+  const std::scoped_lock lock(mutex_);
+  std::pair<std::optional<StoredJob>, Batch> answer{std::nullopt, state_.last_batch};
+  const auto found = state_.by_dedupe_key.find({account, std::string(key)});
+  if (found != state_.by_dedupe_key.end()) {
+    answer.first = read(state_.jobs.at(*found->second.begin()), true);
+  }
+  return answer;
+}
+
+Result<journal::QueueHeads> MemoryJournal::queue_heads(AccountId account, std::string_view pool,
+                                                       std::optional<std::pair<std::int32_t, JobId>> after,
+                                                       std::size_t limit) {
+  const std::scoped_lock lock(mutex_);
+  journal::QueueHeads heads;
+  heads.at = state_.last_batch;
+  const auto found = state_.queued.find({account, std::string(pool)});
+  if (found == state_.queued.end()) return heads;
+  const auto& order = found->second;
+  auto it = after ? order.upper_bound({-std::int64_t{after->first}, after->second}) : order.begin();
+  for (; it != order.end() && heads.jobs.size() < limit; ++it) {
+    const auto& stored = state_.jobs.at(it->second);
+    heads.jobs.push_back(read(stored, body_bytes(*stored.body) <= journal::kInlineBody));
+  }
+  return heads;
+}
+
+journal::TimedHeads MemoryJournal::timed_heads(const Timed& times, std::pair<Wall, JobId> after,
+                                               std::size_t limit) const {
+  journal::TimedHeads heads;
+  heads.at = state_.last_batch;
+  for (auto it = times.upper_bound(after); it != times.end() && heads.jobs.size() < limit; ++it) {
+    heads.jobs.push_back(read(state_.jobs.at(it->second), false));
+  }
+  return heads;
+}
+
+Result<journal::TimedHeads> MemoryJournal::scheduled_heads(std::pair<Wall, JobId> after, std::size_t limit) {
+  const std::scoped_lock lock(mutex_);
+  return timed_heads(state_.scheduled, after, limit);
+}
+
+Result<journal::TimedHeads> MemoryJournal::expiring_heads(std::pair<Wall, JobId> after, std::size_t limit) {
+  const std::scoped_lock lock(mutex_);
+  return timed_heads(state_.expiring, after, limit);
+}
+
+Result<journal::Journal::EventPage> MemoryJournal::events(EventId after, std::optional<AccountId> account,
+                                                          std::optional<JobId> job, std::size_t limit) {
+  const std::scoped_lock lock(mutex_);
+  EventPage page;
+  page.scanned_to = after;
+  if (state_.log.empty()) return page;
+  const Batch dropped = state_.log.begin()->first - 1;
+  page.truncated = dropped > 0 && after < journal::last_event_of(dropped);
+  std::size_t scanned = 0;
+  for (auto it = state_.log.lower_bound(journal::batch_of(after)); it != state_.log.end(); ++it) {
+    if (scanned++ == journal::kEventBatchesScanMax) return page;
+    for (std::size_t i = 0; i < it->second.events.size(); ++i) {
+      const auto& event = it->second.events[i];
+      const auto id = journal::event_id(it->first, i);
+      if (id <= after) continue;
+      if ((account && event.account != *account) || (job && event.job != *job)) continue;
+      if (page.events.size() == limit) return page;
+      page.events.push_back({id, event});
+      page.scanned_to = id;
+    }
+    page.scanned_to = std::max(after, journal::last_event_of(it->first));
+  }
+  return page;
+}
+
+Result<std::optional<journal::IdempotencyRow>> MemoryJournal::idempotency(std::string_view scope, Wall now) {
+  const std::scoped_lock lock(mutex_);
+  const auto found = state_.idempotency.find(scope);
+  if (found == state_.idempotency.end() || found->second.expires_at <= now) return std::nullopt;
+  return found->second;
+}
+
+Result<std::optional<journal::ArtifactRow>> MemoryJournal::artifact(ArtifactId id) {
+  const std::scoped_lock lock(mutex_);
+  const auto found = state_.artifacts.find(id);
+  if (found == state_.artifacts.end()) return std::nullopt;
+  return found->second;
+}
+
+Result<std::vector<journal::ArtifactRow>> MemoryJournal::artifacts_by_sha256(std::string_view sha256) {
+  const std::scoped_lock lock(mutex_);
+  std::vector<journal::ArtifactRow> rows;
+  const auto found = state_.artifacts_by_sha.find(sha256);
+  if (found == state_.artifacts_by_sha.end()) return rows;
+  for (const auto id : found->second) rows.push_back(state_.artifacts.at(id));
+  return rows;
+}
+
+Result<std::vector<journal::PolicyVersionRow>> MemoryJournal::policy_versions() {
+  const std::scoped_lock lock(mutex_);
+  std::vector<journal::PolicyVersionRow> rows;
+  for (const auto& [version, row] : state_.policies) rows.push_back(row);
+  return rows;
+}
+
+Result<std::vector<journal::AuditRow>> MemoryJournal::audit(std::size_t limit) {
+  const std::scoped_lock lock(mutex_);
+  const auto count = std::min(limit, state_.audit.size());
+  return std::vector<journal::AuditRow>(state_.audit.rbegin(),
+                                        state_.audit.rbegin() + static_cast<std::ptrdiff_t>(count));
+}
+
+// --- Retention
+
+void MemoryJournal::retain_jobs(const Retention& retention, Removed& removed) {
+  while (!state_.ended.empty() && state_.ended.begin()->first < retention.jobs_before) {
+    if (removed.rows == retention.rows_max) {
+      removed.more = true;
+      return;
+    }
+    drop_job(state_.ended.begin()->second);
+    ++removed.rows;
+  }
+}
+
+void MemoryJournal::retain_artifacts(const Retention& retention, Removed& removed) {
+  for (auto it = state_.artifacts.begin(); it != state_.artifacts.end();) {
+    const auto& row = it->second;
+    if (row.created_at >= retention.artifacts_before || (row.job && state_.jobs.contains(row.job))) {
+      ++it;
+      continue;
+    }
+    if (removed.rows == retention.rows_max) {
+      removed.more = true;
+      return;
+    }
+    keep(state_.artifacts_by_sha, row.ref.sha256, row.ref.id, false);
+    if (!state_.artifacts_by_sha.contains(row.ref.sha256)) {
+      removed.files.emplace_back(row.ref.sha256, row.ref.extension);
+    }
+    it = state_.artifacts.erase(it);
+    ++removed.rows;
+  }
+}
+
+Result<journal::Journal::Removed> MemoryJournal::retain(const Retention& retention) {
+  const std::scoped_lock lock(mutex_);
+  if (failed_) return fail(ErrorCode::kIo, "an earlier commit failed: recover first");
+  Removed removed;
+  retain_jobs(retention, removed);
+  retain_artifacts(retention, removed);
+  for (auto it = state_.idempotency.begin(); it != state_.idempotency.end() && !removed.more;) {
+    if (it->second.expires_at > retention.now) {
+      ++it;
+    } else if (removed.rows == retention.rows_max) {
+      removed.more = true;
+    } else {
+      it = state_.idempotency.erase(it);
+      ++removed.rows;
+    }
+  }
+  // The last batch stays: it says where the journal is.
+  while (state_.log.size() > 1 && state_.log.begin()->second.at < retention.events_before && !removed.more) {
+    if (removed.rows == retention.rows_max) {
+      removed.more = true;
+    } else {
+      state_.log.erase(state_.log.begin());
+      ++removed.rows;
+    }
+  }
+  return removed;
+}
+
+}  // namespace turnpike::testing

@@ -1,0 +1,117 @@
+// A journal in memory, for tests and the simulation: the same contract as the SQLite one, deterministic, and
+// quick with 100,000 jobs. What was committed outlives the engine that is thrown away by a simulated crash:
+// keep the journal, make a new engine, recover().
+//
+// Thread-safe: one mutex around everything.
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "journal/journal.h"
+
+namespace turnpike::testing {
+
+class MemoryJournal final : public journal::Journal {
+ public:
+  // How a commit that was told to fail leaves the truth: after an I/O error both are possible.
+  enum class Failing { kNothingStored, kAllStored };
+
+  // The next commit() fails with kIo; so does every later one until recover() opens the journal again.
+  void fail_next_commit(Failing how = Failing::kNothingStored);
+
+  // Every job row, by id: for recounts.
+  std::map<JobId, engine::JobRow> job_rows() const;
+  // The same without a copy; `visit` must not call the journal.
+  template <typename Visit>
+  void for_each_job(Visit&& visit) const {
+    const std::scoped_lock lock(mutex_);
+    for (const auto& [id, stored] : state_.jobs) visit(stored.row);
+  }
+  // Every queue count that is not zero, by (account, pool).
+  std::map<std::pair<AccountId, std::string>, engine::PutQueueCount> queue_counts() const;
+  std::size_t job_count() const;
+
+  Result<void> commit(const journal::Commit& commit) override;
+  Result<journal::Recovered> recover() override;
+  journal::Batch last_batch() const override;
+  Result<std::optional<journal::StoredJob>> job(JobId id, bool with_body) override;
+  Result<journal::JobPage> jobs(const journal::JobQuery& query) override;
+  Result<std::pair<std::optional<journal::StoredJob>, journal::Batch>> job_by_dedupe_key(
+      AccountId account, std::string_view key) override;
+  Result<journal::QueueHeads> queue_heads(AccountId account, std::string_view pool,
+                                          std::optional<std::pair<std::int32_t, JobId>> after,
+                                          std::size_t limit) override;
+  Result<journal::TimedHeads> scheduled_heads(std::pair<Wall, JobId> after, std::size_t limit) override;
+  Result<journal::TimedHeads> expiring_heads(std::pair<Wall, JobId> after, std::size_t limit) override;
+  Result<EventPage> events(EventId after, std::optional<AccountId> account, std::optional<JobId> job,
+                           std::size_t limit) override;
+  Result<std::optional<journal::IdempotencyRow>> idempotency(std::string_view scope, Wall now) override;
+  Result<std::optional<journal::ArtifactRow>> artifact(ArtifactId id) override;
+  Result<std::vector<journal::ArtifactRow>> artifacts_by_sha256(std::string_view sha256) override;
+  Result<std::vector<journal::PolicyVersionRow>> policy_versions() override;
+  Result<std::vector<journal::AuditRow>> audit(std::size_t limit) override;
+  Result<Removed> retain(const Retention& retention) override;
+
+ private:
+  struct Stored {
+    engine::JobRow row;
+    engine::JobBodyPtr body;
+  };
+  struct LoggedBatch {
+    Wall at;
+    std::vector<engine::Event> events;
+  };
+  using QueueKey = std::pair<AccountId, std::string>;                 // account, pool
+  using QueueOrder = std::pair<std::int64_t, JobId>;                  // -priority, id
+  using Timed = std::set<std::pair<Wall, JobId>>;                     // (time, id)
+  using Undo = std::vector<std::pair<JobId, std::optional<Stored>>>;  // jobs as they were before a commit
+
+  // Everything that is committed.
+  struct State {
+    journal::Batch last_batch = 0;
+    std::uint64_t last_id = 0;
+    Wall last_at = kNever;
+    std::map<JobId, Stored> jobs;
+    std::map<AccountId, engine::AccountRow> accounts;
+    std::map<std::string, AccountId, std::less<>> account_by_user;
+    std::map<QueueKey, engine::PutQueueCount> counts;
+    std::map<KeyId, journal::KeyRow> keys;
+    std::map<ArtifactId, journal::ArtifactRow> artifacts;
+    std::map<std::string, std::set<ArtifactId>, std::less<>> artifacts_by_sha;
+    std::map<std::string, journal::IdempotencyRow, std::less<>> idempotency;
+    std::map<std::uint64_t, journal::PolicyVersionRow> policies;
+    std::vector<journal::AuditRow> audit;
+    std::map<journal::Batch, LoggedBatch> log;
+    // Indexes over jobs.
+    std::map<QueueKey, std::set<QueueOrder>> queued;
+    Timed scheduled, expiring, ended;
+    std::set<JobId> processing;
+    std::map<AccountId, std::set<JobId>> by_account;
+    std::map<std::pair<AccountId, std::string>, std::set<JobId>> by_dedupe_key;
+  };
+
+  Result<void> check(const journal::Commit& commit) const;
+  Result<void> apply_jobs(const journal::Commit& commit, Undo& undo);
+  void apply_others(const journal::Commit& commit);
+  void apply(const journal::Record& record);
+  void put_job(const engine::JobRow& row, engine::JobBodyPtr body);
+  void drop_job(JobId id);
+  void index(const engine::JobRow& row, bool add);
+  journal::StoredJob read(const Stored& stored, bool with_body) const;
+  journal::TimedHeads timed_heads(const Timed& times, std::pair<Wall, JobId> after, std::size_t limit) const;
+  void retain_jobs(const Retention& retention, Removed& removed);
+  void retain_artifacts(const Retention& retention, Removed& removed);
+
+  mutable std::mutex mutex_;
+  State state_;                     // guarded by mutex_
+  std::optional<Failing> failing_;  // guarded by mutex_: what the next commit is to do
+  bool failed_ = false;             // guarded by mutex_
+};
+
+}  // namespace turnpike::testing

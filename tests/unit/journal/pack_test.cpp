@@ -1,0 +1,180 @@
+#include "journal/pack.h"
+
+#include <gtest/gtest.h>
+
+#include "base/random.h"
+#include "journal/bytes.h"
+#include "support/journal_samples.h"
+
+namespace turnpike::journal {
+namespace {
+
+using testing::fields_of;
+using testing::make_body;
+using testing::make_full_job;
+using testing::make_job;
+using testing::same;
+
+// What a row has beside its head.
+engine::JobRow columns_of(const engine::JobRow& row) {
+  engine::JobRow columns;
+  columns.id = row.id;
+  columns.account = row.account;
+  columns.state = row.state;
+  columns.pool = row.pool;
+  columns.priority = row.priority;
+  columns.due_at = row.due_at;
+  columns.expires_at = row.expires_at;
+  columns.dedupe_key = row.dedupe_key;
+  columns.task = row.task;
+  columns.finished_at = row.finished_at;
+  return columns;
+}
+
+std::string head_of(const engine::JobRow& row) {
+  std::string packed;
+  pack_head(row, packed);
+  return packed;
+}
+
+const std::vector<engine::Event> kEvents{
+    {engine::EventType::kJobProgress, testing::at_second(1), {2}, {3}, 4, 50, "half"},
+    {engine::EventType::kJobExpired, kNever, {UINT64_MAX}, {1}, UINT32_MAX, 255, std::string("\0", 1)}};
+
+TEST(Pack, AHeadComesBackWithEveryField) {
+  for (const auto& row : {make_job(1), make_full_job(2), engine::JobRow{}}) {
+    auto read = columns_of(row);
+    ASSERT_TRUE(unpack_head(head_of(row), read));
+    EXPECT_TRUE(same(read, row));
+  }
+}
+
+TEST(Pack, AHeadOverwritesWhatTheRowHad) {
+  auto read = columns_of(make_job(1));
+  read.history = make_full_job(1).history;
+  read.artifacts = make_full_job(1).artifacts;
+  read.usage = make_full_job(1).usage;
+  ASSERT_TRUE(unpack_head(head_of(make_job(1)), read));
+  EXPECT_TRUE(same(read, make_job(1)));
+}
+
+TEST(Pack, ExtremeTimesComeBack) {
+  auto row = make_job(1);
+  row.created_at = wall_from_micros(INT64_MIN);
+  row.queued_at = wall_from_micros(INT64_MAX);
+  row.history = {{engine::HistoryKind::kStarted, wall_from_micros(INT64_MAX), 0, 0, ""}};
+  auto read = columns_of(row);
+  ASSERT_TRUE(unpack_head(head_of(row), read));
+  EXPECT_TRUE(same(read, row));
+}
+
+TEST(Pack, APlainHeadIsSmall) {
+  EXPECT_LT(head_of(make_job(1)).size(), 48U);
+}
+
+TEST(Pack, BodiesEventsAndChangesComeBack) {
+  std::string packed;
+  pack_body(*make_body("in", "meta", "req"), packed);
+  EXPECT_TRUE(same(**unpack_body(packed), *make_body("in", "meta", "req")));
+
+  packed.clear();
+  pack_events(kEvents, testing::at_second(9), packed);
+  EXPECT_TRUE(same(*unpack_events(packed, testing::at_second(9)), kEvents));
+
+  packed.clear();
+  pack_changes({engine::PutJob{make_job(7), nullptr}, engine::PutAccount{{{8}, "u", "p", kNever}},
+                engine::PutQueueCount{{9}, "pool", 1, 2}, engine::DropJob{{10}}},
+               packed);
+  EXPECT_EQ(*unpack_changes(packed), (std::vector<Change>{{ChangeKind::kJob, 7, ""},
+                                                          {ChangeKind::kAccount, 8, ""},
+                                                          {ChangeKind::kQueueCount, 9, "pool"},
+                                                          {ChangeKind::kJobDropped, 10, ""}}));
+}
+
+TEST(Pack, EveryTruncationIsAnError) {
+  const auto head = head_of(make_full_job(1));
+  for (std::size_t size = 0; size < head.size(); ++size) {
+    engine::JobRow read;
+    EXPECT_FALSE(unpack_head(std::string_view(head).substr(0, size), read)) << size;
+  }
+  std::string body;
+  pack_body(*make_body(), body);
+  for (std::size_t size = 0; size < body.size(); ++size) {
+    EXPECT_FALSE(unpack_body(std::string_view(body).substr(0, size))) << size;
+  }
+  std::string events;
+  pack_events(kEvents, kNever, events);
+  for (std::size_t size = 0; size < events.size(); ++size) {
+    EXPECT_FALSE(unpack_events(std::string_view(events).substr(0, size), kNever)) << size;
+  }
+}
+
+TEST(Pack, BytesTooManyAreAnError) {
+  engine::JobRow read;
+  EXPECT_FALSE(unpack_head(head_of(make_full_job(1)) + '\0', read));
+  std::string body;
+  pack_body(*make_body(), body);
+  EXPECT_FALSE(unpack_body(body + '\0'));
+}
+
+TEST(Pack, AnUnknownVersionIsAnError) {
+  auto head = head_of(make_job(1));
+  head[0] = 2;
+  engine::JobRow read;
+  const auto done = unpack_head(head, read);
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().code, ErrorCode::kInternal);
+}
+
+// Whatever the bytes, an answer: never a crash, and never memory in proportion to a number that was read.
+TEST(Pack, GarbageIsReadWithoutHarm) {
+  const auto good = head_of(make_full_job(1));
+  Random random(3);
+  int refused = 0;
+  for (int round = 0; round < 20'000; ++round) {
+    auto bad = good;
+    for (auto n = random.below(4) + 1; n > 0; --n) {
+      bad[1 + random.below(bad.size() - 1)] = static_cast<char>(random.below(256));
+    }
+    engine::JobRow read;
+    if (!unpack_head(bad, read)) ++refused;
+    EXPECT_LE(read.usage.size() + read.artifacts.size() + read.history.size(), bad.size());
+    bad[0] = 1;
+    static_cast<void>(unpack_events(bad, kNever).has_value() || unpack_changes(bad) || unpack_body(bad));
+  }
+  EXPECT_GT(refused, 1000);
+}
+
+TEST(Pack, AHugeCountIsRefusedBeforeItIsBelieved) {
+  std::string packed;
+  ByteWriter out(packed);
+  out.u8(1);
+  out.varint(UINT64_MAX);
+  EXPECT_FALSE(unpack_events(packed, kNever));
+  EXPECT_FALSE(unpack_changes(packed));
+}
+
+TEST(Bytes, VarintsOfEveryLengthComeBack) {
+  for (unsigned bit = 0; bit < 64; ++bit) {
+    const auto value = (std::uint64_t{1} << bit) | 1;
+    std::string packed;
+    ByteWriter out(packed);
+    out.varint(value);
+    out.zigzag(static_cast<std::int64_t>(value));
+    out.zigzag(-static_cast<std::int64_t>(value >> 1));
+    ByteReader in(packed);
+    EXPECT_EQ(in.varint(), value);
+    EXPECT_EQ(in.zigzag(), static_cast<std::int64_t>(value));
+    EXPECT_EQ(in.zigzag(), -static_cast<std::int64_t>(value >> 1));
+    EXPECT_TRUE(in.at_end());
+  }
+}
+
+TEST(Bytes, AVarintOfMoreThan64BitsIsRefused) {
+  ByteReader in("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02");
+  EXPECT_EQ(in.varint(), 0U);
+  EXPECT_FALSE(in.ok());
+}
+
+}  // namespace
+}  // namespace turnpike::journal

@@ -1,0 +1,146 @@
+// Migrations, and the promise that no read walks a table.
+#include <gtest/gtest.h>
+#include <cstdlib>
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+
+#include "journal/sqlite/checkpointer.h"
+#include "journal/sqlite/migrations.h"
+#include "journal/sqlite/reader.h"
+#include "journal/sqlite/writer.h"
+#include "support/journal_samples.h"
+#include "support/temp_folder.h"
+
+namespace turnpike::journal::sqlite {
+namespace {
+
+class SqliteFolder : public ::testing::Test {
+ protected:
+  Connection open() const { return std::move(*Connection::open(folder_.path() / "journal.db", true, 256)); }
+
+  testing::TempFolder folder_;
+};
+
+class Migrations : public SqliteFolder {};
+
+std::int64_t number(Connection& db, const char* sql) {
+  StatementScope query(db.statement(sql));
+  EXPECT_EQ(query->step(), SQLITE_ROW);
+  return query->integer(0);
+}
+
+TEST_F(Migrations, BringANewDatabaseToTheNewestVersion) {
+  auto db = open();
+  ASSERT_TRUE(migrate(db));
+  EXPECT_EQ(number(db, "SELECT max(version) FROM schema_version"), schema_version_max());
+  EXPECT_EQ(number(db, "SELECT count(*) FROM jobs"), 0);
+}
+
+TEST_F(Migrations, AreDoneOnce) {
+  {
+    auto db = open();
+    ASSERT_TRUE(migrate(db));
+    ASSERT_EQ(db.exec("INSERT INTO accounts VALUES(1, 'ann', 'tier1', 0)"), SQLITE_OK);
+  }
+  auto db = open();
+  ASSERT_TRUE(migrate(db));
+  EXPECT_EQ(number(db, "SELECT count(*) FROM accounts"), 1);
+  EXPECT_EQ(number(db, "SELECT count(*) FROM schema_version"), schema_version_max());
+}
+
+TEST_F(Migrations, RefuseADatabaseOfANewerProgram) {
+  auto db = open();
+  ASSERT_TRUE(migrate(db));
+  ASSERT_EQ(db.exec("INSERT INTO schema_version VALUES(999)"), SQLITE_OK);
+  const auto done = migrate(db);
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().code, ErrorCode::kConfiguration);
+  EXPECT_NE(done.error().message.find("999"), std::string::npos);
+}
+
+TEST_F(Migrations, ThatFailLeaveTheDatabaseAsItWas) {
+  auto db = open();
+  ASSERT_EQ(db.exec("CREATE TABLE audit(other INTEGER)"), SQLITE_OK);  // in the way of the last table
+  ASSERT_FALSE(migrate(db));
+  EXPECT_EQ(number(db, "SELECT count(*) FROM sqlite_schema WHERE name='jobs'"), 0);
+  EXPECT_EQ(number(db, "SELECT count(*) FROM schema_version"), 0);
+}
+
+// --- Reads take time in proportion to what they give, not to what is stored
+
+class Reads : public SqliteFolder {
+ protected:
+  // 500 jobs in every state, of five accounts.
+  void store(Connection connection) {
+    Checkpointer checkpointer(open(), {});
+    const auto writer = std::move(*Writer::make(std::move(connection), checkpointer, {}));
+    Commit commit;
+    commit.batch = 1;
+    for (std::uint64_t id = 1; id <= 500; ++id) {
+      auto row = testing::make_job(id, 1 + id % 5);
+      row.state = static_cast<engine::JobState>(id % 7);
+      row.due_at = row.expires_at = testing::at_second(static_cast<std::int64_t>(id / 10));
+      row.dedupe_key = "key" + std::to_string(id);
+      row.task = id % 2 == 0 ? "speech" : "image";
+      commit.mutations.emplace_back(engine::PutJob{row, testing::make_body()});
+      commit.records.emplace_back(ArtifactRow{{{id}, std::to_string(id), "m", 1, "e"}, {1}, {id}, kNever});
+      commit.records.emplace_back(
+          IdempotencyRow{std::to_string(id), "h", 200, "t", "b", testing::at_second(9)});
+    }
+    ASSERT_TRUE(writer->commit(commit));
+  }
+  static void read_everything(Reader& reader) {
+    const std::pair<Wall, JobId> after{testing::at_second(3), {31}};
+    EXPECT_EQ(reader.recover()->processing.size(), 72U);
+    EXPECT_TRUE(reader.job({7}, true)->has_value());
+    EXPECT_TRUE(reader.job_by_dedupe_key({3}, "key7")->first.has_value());
+    EXPECT_EQ(reader.queue_heads({2}, "local", std::nullopt, 3)->jobs.size(), 3U);
+    EXPECT_EQ(reader.queue_heads({2}, "local", std::pair(0, JobId{1}), 3)->jobs.size(), 3U);
+    EXPECT_EQ(reader.scheduled_heads(after, 3)->jobs.size(), 3U);
+    EXPECT_EQ(reader.expiring_heads(after, 3)->jobs.size(), 3U);
+    EXPECT_TRUE(reader.idempotency("7", testing::at_second(1))->has_value());
+    EXPECT_TRUE(reader.artifact({7})->has_value());
+    EXPECT_EQ(reader.artifacts_by_sha256("7")->size(), 1U);
+    EXPECT_TRUE(reader.events({}, {}, {}, 10).has_value());
+    for (const bool back : {false, true}) {
+      JobQuery query{.ending_before = {back ? 100U : 0U}, .limit = 3};
+      EXPECT_EQ(reader.jobs(query)->jobs.size(), 3U);
+      query.state = engine::JobState::kQueued;
+      EXPECT_EQ(reader.jobs(query)->jobs.size(), 3U);
+      query.task = "image";
+      EXPECT_EQ(reader.jobs(query)->jobs.size(), 3U);
+      query.account = AccountId{3};
+      EXPECT_EQ(reader.jobs(query)->jobs.size(), 3U);
+    }
+  }
+};
+
+TEST_F(Reads, NeitherScanNorSort) {
+  auto connection = open();
+  ASSERT_EQ(connection.exec("PRAGMA journal_mode=WAL"), SQLITE_OK);
+  ASSERT_TRUE(migrate(connection));
+  store(std::move(connection));
+  auto for_reader = open();
+  auto* raw = for_reader.raw();
+  Reader reader(std::move(for_reader));
+  read_everything(reader);
+  int statements = 0;
+  for (auto* s = sqlite3_next_stmt(raw, nullptr); s != nullptr; s = sqlite3_next_stmt(raw, s)) {
+    ++statements;
+    EXPECT_EQ(sqlite3_stmt_status(s, SQLITE_STMTSTATUS_FULLSCAN_STEP, 0), 0) << sqlite3_sql(s);
+    EXPECT_EQ(sqlite3_stmt_status(s, SQLITE_STMTSTATUS_SORT, 0), 0) << sqlite3_sql(s);
+    EXPECT_EQ(sqlite3_stmt_status(s, SQLITE_STMTSTATUS_AUTOINDEX, 0), 0) << sqlite3_sql(s);
+    // One page of a list reads some hundreds of rows' keys at most; all 500 rows would take thousands of
+    // steps.
+    const auto runs = std::max(1, sqlite3_stmt_status(s, SQLITE_STMTSTATUS_RUN, 0));
+    if (std::string(sqlite3_sql(s)).find("state=2") != std::string::npos)
+      continue;  // reads what is running, all
+    EXPECT_LT(sqlite3_stmt_status(s, SQLITE_STMTSTATUS_VM_STEP, 0) / runs, 200) << sqlite3_sql(s);
+  }
+  EXPECT_GT(statements, 20);
+}
+
+}  // namespace
+}  // namespace turnpike::journal::sqlite
