@@ -1,4 +1,5 @@
-// A folder of its own for one test, removed at the end. Tests of one binary run side by side, so no test names a folder itself.
+// A folder of its own for one test, removed at the end. Tests of one binary run side by side, so no test
+// names a folder itself.
 #pragma once
 
 #include <cstdlib>
@@ -8,7 +9,7 @@
 #include <string>
 #include <system_error>
 
-namespace turnpike::testing {
+namespace turnpike::support {
 
 class TempFolder {
  public:
@@ -33,4 +34,4 @@ class TempFolder {
   std::filesystem::path path_;
 };
 
-}  // namespace turnpike::testing
+}  // namespace turnpike::support

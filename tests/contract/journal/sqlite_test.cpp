@@ -45,7 +45,7 @@ class Sqlite : public ::testing::Test {
     return commit(journal, {PutJob{make_job(id), make_body(std::string(bytes, 'x'))}});
   }
 
-  TempFolder folder_;
+  support::TempFolder folder_;
 };
 
 TEST_F(Sqlite, IsThereAgainAfterAClose) {

@@ -39,7 +39,7 @@ class JournalContract : public ::testing::TestWithParam<JournalKind> {
     ASSERT_TRUE(done.has_value()) << done.error().message << " " << done.error().cause;
   }
 
-  TempFolder folder_;
+  support::TempFolder folder_;
   std::unique_ptr<journal::Journal> journal_;
 };
 

@@ -14,7 +14,7 @@
 
 namespace turnpike::provider::test {
 
-using turnpike::testing::TempFolder;
+using turnpike::support::TempFolder;
 
 std::string read_file(const std::filesystem::path& path);
 void write_file(const std::filesystem::path& path, const std::string& text);

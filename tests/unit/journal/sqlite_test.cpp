@@ -20,7 +20,7 @@ class SqliteFolder : public ::testing::Test {
  protected:
   Connection open() const { return std::move(*Connection::open(folder_.path() / "journal.db", true, 256)); }
 
-  testing::TempFolder folder_;
+  support::TempFolder folder_;
 };
 
 class Migrations : public SqliteFolder {};

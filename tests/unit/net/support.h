@@ -22,7 +22,7 @@ namespace turnpike::net::test {
 
 constexpr std::chrono::seconds kPatience{20};
 
-using turnpike::testing::TempFolder;
+using turnpike::support::TempFolder;
 
 // A blocking socket that sends what it is told.
 class RawClient {

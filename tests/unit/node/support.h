@@ -21,7 +21,7 @@
 
 namespace turnpike::node::testing {
 
-using turnpike::testing::TempFolder;
+using turnpike::support::TempFolder;
 
 // Three plans (basic: 2 at once, team: 4, free: none at once), a pool of 8 slots, tasks `noop` and `paint`;
 // `paint`'s provider gets a work folder. `extra` goes below the plan `basic`.

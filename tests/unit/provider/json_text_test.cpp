@@ -11,7 +11,7 @@
 namespace turnpike::provider {
 namespace {
 
-using turnpike::testing::TempFolder;
+using turnpike::support::TempFolder;
 
 TEST(JsonText, RefusesWhatIsTooDeep) {
   EXPECT_TRUE(parse_json(std::string(60, '[') + std::string(60, ']')));
