@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <expected>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -17,6 +18,8 @@ enum class ErrorCode : std::uint8_t {
   kInvalidRequest,
   kInvalidApiKey,
   kNotInPlan,
+  kQuotaExceeded,
+  kCostCapReached,
   kModelNotAllowed,
   kLimitExceeded,
   kForbidden,
@@ -43,6 +46,18 @@ enum class ErrorCode : std::uint8_t {
 // The word of `code` as api.md spells it, e.g. "queue_full".
 const char* error_code_name(ErrorCode code);
 
+// The limit that refused, in fields: of errors kQuotaExceeded, kCostCapReached, kRateLimited and
+// kConcurrencyLimited.
+struct LimitReached {
+  std::string scope;  // "account", "team", "platform"
+  std::string meter;  // "tokens", "cost_usd", "requests_per_minute", "concurrent_calls", a content type
+  std::string limit;  // decimal numbers, in the meter's named units or USD
+  std::string used;
+  std::string held;
+  std::string wanted;                     // what the request would have held
+  std::optional<std::int64_t> resets_at;  // Unix seconds; nothing: it does not reset by itself
+};
+
 struct Error {
   ErrorCode code = ErrorCode::kInternal;
   std::string message;     // for a person: what happened and what to do
@@ -50,6 +65,7 @@ struct Error {
   bool retryable = false;  // the same request may succeed later
   std::optional<std::chrono::seconds> retry_after = std::nullopt;  // when to come back; >= 1 s where present
   std::string cause = {};  // for the log only: an errno text, an upstream's words
+  std::shared_ptr<const LimitReached> limit = nullptr;
 };
 
 template <typename T>

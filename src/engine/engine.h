@@ -17,7 +17,9 @@
 // answer is ErrorCode::kStale, and the caller reads again once that batch has committed.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -48,6 +50,9 @@ struct StartTry {
   policy::PriorityClass priority_class{};
   std::uint32_t active = 0;            // the account's running jobs, this one included
   std::optional<std::uint32_t> limit;  // its cap; nullopt: unlimited
+  bool call = false;                   // row is in memory only; answered by an AnswerCall
+  // A call that need not wait for its hold to be durable: it may start as soon as the command has returned.
+  bool at_once = false;
 };
 enum class StopReason : std::uint8_t { kCancelled, kTimeout, kLeaseLost, kDrain };
 struct StopTry {  // interrupt the try; settle() it when it has stopped
@@ -76,7 +81,13 @@ struct RefillExpiring {  // answer with Engine::refill_expiring
 struct ExpireCold {  // read the job, then Engine::expire_cold
   JobId job;
 };
-using Effect = std::variant<StartTry, StopTry, RefillQueue, RefillScheduled, RefillExpiring, ExpireCold>;
+// A call has ended: its caller is waiting.
+struct AnswerCall {
+  JobRow row;                  // state kCompleted or kFailed; usage, cost, output, error
+  std::optional<Error> error;  // refused after it had waited: no room in time, or the server stops
+};
+using Effect =
+    std::variant<StartTry, StopTry, RefillQueue, RefillScheduled, RefillExpiring, ExpireCold, AnswerCall>;
 
 // What a command changes. The caller sets `batch` (the batch that will carry these changes) before the
 // command.
@@ -106,11 +117,66 @@ struct NewJob {
   Wall run_at = kNever;  // kNever or past: now
   std::optional<std::uint32_t> max_attempts;
   JobOptions options;
+  std::string content_type;         // declared in the policy, and in the plan; empty: none
+  policy::Amounts estimate;         // the most one try can use (policy/estimate.h); no counts
+  std::vector<std::string> extras;  // fields that cost and have no price (policy::Ask)
   std::string dedupe_key;
   // With a dedupe_key: the live job that has it (or none), read at `dedupe_at`.
   std::optional<ColdJob> dedupe_job;
   Batch dedupe_at = 0;
   JobBodyPtr body;
+};
+
+// Work that is answered while its caller waits. It is kept in memory alone; its hold is in the books of its
+// period.
+struct NewCall {
+  JobId id;  // fresh, increasing
+  AccountId account;
+  std::string task;
+  policy::Candidate candidate;
+  std::string content_type;
+  policy::Amounts estimate;
+  std::vector<std::string> extras;
+  Duration patience{0};  // how long it may wait for room, at most; then it is refused
+  Duration timeout{0};   // of its try; > 0
+  JobBodyPtr body;
+};
+struct Admitted {
+  bool started = false;  // false: it waits for room
+};
+
+// What the headers of a metered answer say. nullopt: no such limit.
+struct RateView {
+  struct Window {
+    std::uint64_t limit = 0, remaining = 0;
+    Duration resets_in{0};  // until `remaining` is `limit` again
+    Duration window{0};     // that `limit` is for: a second or a minute
+  };
+  std::optional<Window> requests, tokens;
+};
+
+// What an account (or a group) has used and holds in its current period, and what it may.
+struct MeterUsage {
+  std::string meter;                  // policy::MeterName::name, or a content type
+  std::optional<policy::Meter> of;    // nothing: a content type
+  std::int64_t used = 0, held = 0;    // in the meter's units
+  std::optional<std::int64_t> limit;  // grants included; nullopt: unlimited
+};
+struct UsageView {
+  policy::Period period;
+  std::vector<MeterUsage> meters;  // that have a limit, or were used
+  Money cost_used, cost_held;
+  std::optional<Money> cost_cap;  // grants included
+  bool hard_stop = false;
+};
+
+// Work that holds something of a scope now, the most first.
+struct Holder {
+  JobId job;
+  bool call = false;
+  JobState state{};
+  Money cost;
+  policy::Amounts amounts;
 };
 
 enum class WaitingFor : std::uint8_t {
@@ -150,8 +216,12 @@ struct TryFailed {
   policy::FailureClass failure{};
   std::string message;
   std::optional<Duration> retry_after;
+  // What the provider billed all the same; nullopt: it is not known, and what was held is taken.
+  std::optional<Usage> billed = Usage{};
 };
-struct TryStopped {};     // stopped as asked (cancel, timeout)
+struct TryStopped {  // stopped as asked (cancel, timeout)
+  std::optional<Usage> billed;
+};
 struct TryHandedBack {};  // drain: stopped, goes back to the queue, not an attempt
 using TryOutcome = std::variant<TryCompleted, TryFailed, TryStopped, TryHandedBack>;
 
@@ -160,7 +230,12 @@ struct Recovery {
   std::vector<AccountRow> accounts;
   std::vector<PutQueueCount> queues;
   std::vector<JobRow> processing;
-  std::uint64_t last_id = 0;  // largest id value in use: ids of tries begin above it
+  std::vector<PeriodRow> periods;  // current, or with something held
+  // Policies that grandfathered accounts still live by, by version.
+  std::map<std::uint64_t, policy::PolicyPtr> policies;
+  std::uint64_t policy_version = 0;  // of the policy in force
+  std::uint64_t price_version = 0;   // of its price table
+  std::uint64_t last_id = 0;         // largest id value in use: ids of tries begin above it
 };
 
 // What holds a job now, in fields, for `why`.
@@ -176,6 +251,9 @@ struct Why {
   std::uint64_t pool_waiting_higher = 0;  // jobs of higher classes that wait in the pool
   std::uint64_t pool_waiting_same = 0;    // of the same class, other accounts
   bool draining = false;
+  // The limit that holds it back or ended it, if one does: a rate, a quota, a cap.
+  std::shared_ptr<const LimitReached> limit;
+  std::vector<Holder> holders;  // of that limit's scope; at most 10
 };
 
 // Engines that are wrong on purpose: the simulation must catch each. Never set outside of tests.
@@ -186,6 +264,10 @@ enum class Fault : std::uint8_t {
   kCreditNeverSpent,  // an owed start costs its class nothing
   kWindowForgetful,   // what is inserted below the watermark is treated as cold
   kCountDrifts,       // a cancelled waiting job stays counted
+  kCheckedNotHeld,    // limits are checked when work is accepted, and nothing is held
+  kSettledTwice,      // a late report of a lost try is charged beside what was charged for it
+  kCurrentPeriod,     // use is charged to the period in which it is settled
+  kExpiredByPause,    // leases run out while the whole process stood still
 };
 
 struct EngineOptions {
@@ -227,8 +309,34 @@ class Engine {
   // configuration.
   const policy::Plan& plan_of(AccountId id) const;
 
+  struct AccountChange {  // what is set is changed
+    std::optional<std::string> plan;
+    std::optional<std::string> overrides;  // "": none
+    std::optional<std::string> team;       // "": none
+    std::optional<std::string> time_zone;  // "": the configuration's
+    std::optional<Wall> anchor_at;
+    std::optional<Grant> grant;  // added
+    std::optional<GrantId> revoke;
+    std::string by;  // actor, for the event
+  };
+  // Acts at once and keeps usage: more room starts waiting work now, less lets what runs finish and blocks
+  // new work. A new time zone or anchor counts from the next period. Errors: kNotFound (account; grant to
+  // revoke), kInvalidRequest (names the field: an unknown plan, team, zone, content type; overrides that do
+  // not read; too many grants).
+  Result<AccountRow> change_account(AccountId id, AccountChange change, Timestamp now, Changes& out);
+
+  // --- Calls
+  // Checks rates, concurrency, quotas and caps of all scopes, then takes all; starts the call if there is
+  // room, else it waits in its pool's ring. Ends with an AnswerCall. Errors, which change nothing:
+  // kRateLimited, kConcurrencyLimited (with retry_after), kQuotaExceeded, kCostCapReached (with `limit`),
+  // kModelNotAllowed (no price under a hard cap), kNotInPlan (content type), kNotFound (account).
+  Result<Admitted> admit(NewCall call, Timestamp now, Changes& out);
+
   // --- Jobs
-  // Errors: kQueueFull (with retry_after), kStale, kNotFound (account).
+  // A job that is not scheduled holds its worst case from here on; a scheduled one from when it is due, and
+  // waits for the next period where nothing is left by then. Rates delay jobs, and never refuse them. Errors:
+  // those of admit() but for rates and concurrency; kQueueFull (with retry_after), kStale, kNotFound
+  // (account).
   Result<Submitted> submit(NewJob job, Timestamp now, Changes& out);
   // Ends a job that has not ended: at once in the journal; a running try is asked to stop and keeps its slot
   // until it has. `cold` is the row as read, needed where the job is not in memory. Errors: kNotFound (no
@@ -265,7 +373,10 @@ class Engine {
 
   // --- Policy and state of the whole
   // Takes effect at once: raised limits start waiting jobs now, lowered ones let running jobs finish.
-  void apply(policy::PolicyPtr policy, Timestamp now, Changes& out);
+  // Accounts on a plan that changed and has `grandfather` stay on the plan as it was. `version`: of this
+  // policy; `price_version`: the version that brought its price table.
+  void apply(policy::PolicyPtr policy, std::uint64_t version, std::uint64_t price_version, Timestamp now,
+             Changes& out);
   const policy::PolicyPtr& policy() const;
   // While draining nothing is started.
   void set_draining(bool draining, Timestamp now, Changes& out);
@@ -274,7 +385,16 @@ class Engine {
   // --- Questions. Change nothing.
   // For a row as read from the journal; nullopt if it has ended.
   std::optional<QueueView> queue_view(const JobRow& row, Timestamp now) const;
-  Why why(const JobRow& row) const;
+  Why why(const JobRow& row, Timestamp now) const;
+  // Current periods as they are at `now`, whether or not anything has happened in them yet.
+  UsageView usage(AccountId id, Timestamp now) const;
+  std::optional<UsageView> team_usage(std::string_view team, Timestamp now) const;  // nullopt: no such team
+  UsageView platform_usage(Timestamp now) const;
+  RateView rates(AccountId id, Timestamp now) const;
+  // Of what is in memory: running and waiting heads, at most `limit`.
+  std::vector<Holder> holders(AccountId id, std::size_t limit) const;
+  // Books in memory, for a recount by tests: sorted by (scope, account, team, start).
+  std::vector<PeriodRow> periods() const;
   // percent and message of a running job; 0 and "" otherwise.
   std::pair<std::uint8_t, std::string> progress_of(JobId id) const;
 

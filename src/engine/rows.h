@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "base/money.h"
 #include "base/time.h"
+#include "policy/meters.h"
 #include "policy/policy.h"
 
 namespace turnpike::engine {
@@ -19,11 +21,110 @@ namespace turnpike::engine {
 // Numbers group commits, from 1, without a gap. Everything decided into one batch becomes durable together.
 using Batch = std::uint64_t;
 
+// More of a meter, or of cost, than the plan gives; until it expires.
+struct Grant {
+  GrantId id;
+  std::optional<policy::Meter> meter;  // one of meter, content type and cost is meant
+  std::string content;                 // content type; empty: none
+  std::int64_t amount = 0;             // > 0; the meter's units, jobs of the type, or nano-USD of cost
+  Wall granted_at;
+  Wall expires_at = kNever;  // kNever: never
+  std::string reason;        // for the audit and for the account to read
+  friend bool operator==(const Grant&, const Grant&) = default;
+};
+constexpr std::size_t kGrantsMax = 64;  // of one account; expired ones are dropped with the next change
+
 struct AccountRow {
   AccountId id;
   std::string user_id;  // the application's own id of this user: unique, 1..255 bytes of UTF-8
   std::string plan;     // name of the plan that applies
   Wall created_at;
+  // The policy version whose plan applies, for who was subscribed when a plan with `grandfather` changed; 0:
+  // the one in force.
+  std::uint64_t plan_version = 0;
+  std::string
+      overrides;     // own limits over the plan's: a JSON object as policy::overridden reads it; empty: none
+  std::string team;  // shares this team's limits; empty: none
+  std::string time_zone;    // of its periods, IANA name; empty: accounts.time_zone of the configuration
+  Wall anchor_at = kNever;  // whose day anchored periods begin on; kNever: created_at
+  std::vector<Grant> grants;
+};
+
+// --- Holds, books of a period, ledger
+
+// What work has set aside, from when it was accepted until it ends. Released where nothing was used, settled
+// where something was. All in the periods and at the price that admitted it.
+struct Hold {
+  policy::Amounts amounts;    // the most it can use, its own count (jobs or calls: 1) included
+  Money cost;                 // the most that its next try can cost
+  std::string content;        // content type it counts for, once; empty: none
+  std::string team;           // the account's team when it was taken; empty: none
+  Wall account_period;        // starts of the periods it is held in
+  Wall team_period = kNever;  // kNever: no team
+  Wall platform_period;
+  policy::PricePtr price;           // its candidate's; null: none known, costs are recorded as 0
+  std::uint64_t price_version = 0;  // policy version that brought the price table
+  bool may_bill = false;            // a try of it that is lost may have been billed
+  friend bool operator==(const Hold& a, const Hold& b);  // prices by value
+};
+
+enum class Scope : std::uint8_t { kAccount = 0, kTeam = 1, kPlatform = 2 };
+const char* scope_name(Scope scope);  // "account", "team", "platform"
+
+// The books of one scope for one period. `held` of jobs + `calls_held` of calls = all that is held; `used` is
+// what the ledger's entries of this period add up to.
+struct PeriodRow {
+  Scope scope{};
+  AccountId account;  // kAccount
+  std::string team;   // kTeam
+  Wall start;
+  Wall end;
+  policy::Amounts used, held, calls_held;
+  Money cost_used, cost_held, cost_calls_held;
+  // Settled above what was held for it: what a limit may be passed by.
+  policy::Amounts debt;
+  Money cost_debt;
+  struct Content {
+    std::string type;
+    std::int64_t used = 0, held = 0, calls_held = 0;
+    friend bool operator==(const Content&, const Content&) = default;
+  };
+  std::vector<Content> content;  // in order of first use
+  std::uint64_t holds = 0;       // jobs and calls that hold something here
+  // Thresholds told in this period: (meter's number, 100 + n: content[n], 255: cost; threshold in permille).
+  std::vector<std::pair<std::uint8_t, std::uint32_t>> told;
+  bool current = true;  // false: over; loaded at a start only while something is held in it
+};
+
+enum class EntryKind : std::uint8_t {
+  kCompleted = 0,   // a try that completed its job or call: meters and cost
+  kFailed = 1,      // a try that failed or was stopped, and was billed: cost alone
+  kLost = 2,        // a try that was lost and may have been billed: at what was held
+  kReversal = 3,    // takes a kLost back, once: its amounts negated
+  kCorrection = 4,  // what the lost try turned out to have used; follows its reversal
+  kCallsLost = 5,   // calls in flight at a crash, of one account together: at what was held
+};
+const char* entry_kind_name(EntryKind kind);
+
+// One line of the ledger. Append-only; unique on (try, kind), and so on (job, attempt, try).
+struct LedgerEntry {
+  EntryKind kind{};
+  Wall at;
+  AccountId account;
+  std::string team;  // the hold's
+  std::string plan;  // that admitted it
+  JobId job;         // or call; none for kCallsLost
+  std::uint32_t attempt = 0;
+  TryId try_id;
+  bool call = false;
+  std::string task, provider, model, model_version;
+  std::uint64_t price_version = 0;
+  policy::Amounts meters;  // charged to quotas
+  std::string content;     // content type charged, once; kReversal takes it back; empty: none
+  Money cost;              // charged
+  Money debt;              // of cost: what was not held
+  // Starts of the periods charged.
+  Wall account_period, team_period = kNever, platform_period;
 };
 
 enum class JobState : std::uint8_t {
@@ -61,6 +162,8 @@ enum class HistoryKind : std::uint8_t {
   kCancelled,  // text: by whom
   kExpired,
   kRetriedByUser,
+  kWaitsForQuota,  // when due, nothing was left of a limit; a: Unix microseconds of the next attempt; text:
+                   // which
 };
 struct HistoryEntry {
   HistoryKind kind{};
@@ -119,6 +222,10 @@ struct JobRow {
   Wall started_at = kNever;  // of the last attempt
   Wall finished_at = kNever;
   Usage usage;                    // of the try that completed it
+  Money cost;                     // of all its tries
+  std::string content_type;       // it counts for; empty: none
+  policy::Amounts estimate;       // the most that one try can use; what a hold for it is made of
+  std::optional<Hold> hold;       // while it waits for its turn, runs, or waits for another attempt
   std::optional<JobError> error;  // of the last failed attempt; cleared on completion
   std::string output;             // completed: the result's `output`, JSON text, at most 64 KiB
   std::vector<ArtifactRef> artifacts;
@@ -155,8 +262,15 @@ struct PutQueueCount {
 struct DropJob {
   JobId id;
 };  // retention
+struct PutPeriod {  // key: scope, account or team, start
+  PeriodRow row;
+};
+// Appended, never merged. The journal rolls it up by hour and by day in the same commit.
+struct AddEntry {
+  LedgerEntry entry;
+};
 
-using Mutation = std::variant<PutAccount, PutJob, PutQueueCount, DropJob>;
+using Mutation = std::variant<PutAccount, PutJob, PutQueueCount, DropJob, PutPeriod, AddEntry>;
 
 // --- Events: what users are told, in order for each subject
 // --------------------------------------------------------------
@@ -169,6 +283,9 @@ enum class EventType : std::uint8_t {
   kJobFailed,
   kJobCancelled,
   kJobExpired,
+  kUsageThreshold,  // text: JSON {"scope","team","meter","threshold_percent","used","limit","resets_at"};
+                    // account: none for a group
+  kPlanChanged,  // text: JSON {"from","to","by"}; by: an actor, or "rule:NAME"
 };
 const char* event_type_name(EventType t);  // "job.queued"
 // An event's id is (batch << 20) | its index in the batch.

@@ -27,6 +27,7 @@
 #include "engine/engine.h"
 #include "journal/journal.h"
 #include "net/io_threads.h"
+#include "policy/estimate.h"
 #include "policy/load.h"
 #include "policy/policy.h"
 #include "provider/provider.h"
@@ -70,6 +71,8 @@ struct SubmitRequest {
   std::optional<std::uint32_t> max_attempts;
   engine::JobOptions options;
   std::string dedupe_key;
+  std::string content_type;  // empty: none
+  policy::Ask ask;           // what the input says about its size
   engine::JobBodyPtr body;
   // With an Idempotency-Key: the row to store with the job in the same commit; `render` fills status and body
   // from the decision. Called under the engine's mutex: it must be quick and must not call the node.
@@ -78,8 +81,29 @@ struct SubmitRequest {
 };
 struct SubmitAnswer {
   JobView job;
+  engine::RateView rates;  // after it was taken
   bool deduplicated = false;
   std::string rendered;  // by `render`
+};
+
+// Work whose caller waits for the answer. It is not kept: who wants it to survive submits a job.
+struct CallRequest {
+  AccountId account;
+  std::string task;
+  std::string model;  // empty: the task's default
+  std::string content_type;
+  policy::Ask ask;
+  engine::JobBodyPtr body;
+};
+struct CallAnswer {
+  engine::JobRow row;  // kCompleted or kFailed, with usage, cost, output or error; its charge is durable
+  engine::RateView rates;
+};
+
+// Who changed the policy in force, and why.
+struct PolicyChange {
+  std::string by;  // "start", "signal", "cli", a key's id
+  std::string reason;
 };
 
 // One page of live events for one subscriber. Bounded: a subscriber that does not keep up is told so and
@@ -110,9 +134,26 @@ class Node {
   // default.
   virtual boost::asio::awaitable<Result<engine::Engine::EnsuredAccount>> ensure_account(
       std::string user_id, std::string plan, bool set_plan, std::string actor) = 0;
+  // Engine::change_account, audited; durable on return.
+  virtual boost::asio::awaitable<Result<engine::AccountRow>> change_account(
+      AccountId id, engine::Engine::AccountChange change, std::string reason) = 0;
   virtual std::optional<engine::AccountRow> account(AccountId id) = 0;
   virtual std::optional<engine::AccountRow> account_by_user(std::string_view user_id) = 0;
   virtual std::vector<engine::AccountRow> accounts(AccountId starting_after, std::size_t limit) = 0;
+
+  // The plan that applies to the account: overrides and grandfathering included.
+  virtual policy::Plan plan_of(AccountId id) = 0;
+  virtual engine::UsageView usage(AccountId id) = 0;
+  virtual std::optional<engine::UsageView> team_usage(std::string_view team) = 0;
+  virtual engine::UsageView platform_usage() = 0;
+  virtual engine::RateView rates(AccountId id) = 0;
+  virtual std::vector<engine::Holder> holders(AccountId id, std::size_t limit) = 0;
+
+  // --- Calls
+  // Resolves once the call has ended and its charge is committed. Errors: those of policy::resolve and
+  // Engine::admit; kUnavailable while draining. A call that failed upstream is an answer with an error in its
+  // row.
+  virtual boost::asio::awaitable<Result<CallAnswer>> call(CallRequest request) = 0;
 
   // --- Jobs
   // Errors: those of policy::resolve and Engine::submit; kUnavailable while draining (with retry_after);
@@ -158,9 +199,18 @@ class Node {
   virtual policy::PolicyPtr policy() const = 0;  // thread-safe, the version in force
   virtual std::uint64_t policy_version() const = 0;
   virtual const std::set<std::string>& unavailable_providers() const = 0;
-  // Makes `policy` the version in force, unless it equals it (then: the same number). Durable on return.
+  // Makes `policy` the version in force, unless it equals it (then: the same number). Audited; durable on
+  // return.
   virtual boost::asio::awaitable<Result<std::uint64_t>> apply(policy::PolicyPtr policy,
-                                                              std::string applied_by) = 0;
+                                                              PolicyChange change) = 0;
+
+  // --- Outgoing webhooks. Endpoints are few and in memory; `account` none: the operator's.
+  virtual std::vector<journal::WebhookEndpointRow> webhook_endpoints(AccountId account) = 0;
+  // Makes or replaces one (by id), audited; durable on return.
+  virtual boost::asio::awaitable<Result<void>> put_webhook_endpoint(journal::WebhookEndpointRow row,
+                                                                    std::string actor) = 0;
+  // Sends a delivery again, now. Error: kNotFound (or not of `account`).
+  virtual boost::asio::awaitable<Result<void>> redeliver(DeliveryId id, AccountId account) = 0;
 
   // --- Life
   virtual bool draining() const = 0;

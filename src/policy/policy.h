@@ -12,8 +12,12 @@
 #include <string_view>
 #include <vector>
 
+#include "base/money.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "policy/meters.h"
+#include "policy/period.h"
+#include "policy/price.h"
 
 namespace turnpike::policy {
 
@@ -74,15 +78,72 @@ struct Retry {
 
 struct Limits {  // nullopt: unlimited
   std::optional<std::uint32_t>
-      concurrent_jobs;                       // jobs running at once, per account; may be 0 (nothing starts)
-  std::optional<std::uint32_t> queue_depth;  // jobs waiting (queued + scheduled), per account
-  std::uint32_t dispatch_batch = 1;          // jobs of an account that one turn may take, 1..1,000
-  std::optional<std::uint32_t> batch_operations;  // operations in one batch
-  std::uint64_t upload_bytes_max = 25'000'000;    // one uploaded artifact
+      concurrent_jobs;  // jobs running at once, per account; may be 0 (nothing starts)
+  std::optional<std::uint32_t> concurrent_calls;    // calls answered while the caller waits, at once
+  std::optional<std::uint32_t> concurrent_batches;  // batches at once; kept for who asks, batches come later
+  std::optional<std::uint32_t> agents;              // likewise
+  std::optional<std::uint32_t> queue_depth;         // jobs waiting (queued + scheduled), per account
+  std::uint32_t dispatch_batch = 1;                 // jobs of an account that one turn may take, 1..1,000
+  std::optional<std::uint32_t> batch_operations;    // operations in one batch
+  std::uint64_t upload_bytes_max = 25'000'000;      // one uploaded artifact
 };
+
+// --- What is promised of quotas, rates and cost; to an account by its plan, to a team, or for the whole
+// platform
+
+struct Quotas {  // of one period; nullopt or absent: unlimited
+  std::array<std::optional<std::int64_t>, kMeterCount> meters{};  // by index_of(Meter), in the meter's units
+  std::map<std::string, std::optional<std::int64_t>, std::less<>> content{};  // by content type: jobs of it
+};
+
+// How often work may begin: jobs wait, calls are refused. nullopt: no limit. Each is a bucket that fills
+// steadily: `rps` a second with room for `burst` (default: rps), `rpm` a minute with room for `burst`
+// (default: rpm), `tpm` tokens a minute with room for a minute's.
+struct Rates {
+  std::optional<std::uint32_t> rps, rpm, burst;
+  std::optional<std::uint64_t> tpm;
+  bool any() const { return rps || rpm || tpm; }
+};
+
+struct CostCap {
+  Money monthly;  // in one period of the plan; >= 0
+  bool hard_stop =
+      true;  // nothing is admitted that could pass it; false: warns at the thresholds and goes on
+};
+
+// Tells once a period when so much of a quota or of the cap is used. Permille, ascending, 1..10,000.
+using Thresholds = std::vector<std::uint32_t>;
+
+struct Promise {
+  Quotas quotas;
+  Rates rates;
+  std::optional<CostCap> cost_cap;
+  PeriodRule period;
+  Thresholds thresholds{500, 800, 1000};
+};
+
+// Limits that accounts share: a team's, or the whole platform's.
+struct Group {
+  std::string name;  // of the team; "platform"
+  Promise promise;
+  std::string time_zone = "UTC";                 // of its periods
+  std::optional<std::uint32_t> concurrent_jobs;  // running at once, all accounts together
+  std::optional<std::uint32_t> concurrent_calls;
+};
+
+// When a call goes upstream: at once, its hold being committed behind it, or only after its hold is durable.
+// Near a hard limit `fast` is `durable`.
+enum class Admission : std::uint8_t { kFast = 0, kDurable = 1 };
 
 struct Plan {
   std::string name;
+  Promise promise;
+  Admission admission = Admission::kFast;
+  // Subscribers that are on the plan when it changes stay on it as it was. False: they move with the change.
+  bool grandfather = false;
+  std::optional<std::vector<std::string>> content_types;  // that the plan has; nullopt: all
+  std::string
+      upgrade_to;  // the plan to name in refusals; empty: the next dearer class that has what was asked
   PriorityClass priority_class = PriorityClass::kStandard;
   Limits limits;
   Retry retry;
@@ -183,6 +244,40 @@ struct Model {
   std::string version;
   std::string task;
   std::vector<ModelRoute> routes;  // in order of preference, at least one
+  // What bounds a request that does not say: the most is held.
+  std::int64_t max_output_tokens = 4'096;     // task text, without max_tokens
+  std::int64_t audio_ms_per_character = 250;  // task speech: slow speech, pauses included
+  std::int64_t pixels_default = 1'048'576;    // task image, without width and height
+  std::int64_t video_ms_max = 600'000;        // task video, without duration
+};
+
+// Moves an account between plans by what it uses (ST8), each move audited.
+struct Rule {
+  std::string name;
+  std::string from, to;  // plans
+  // Exactly one of these is meant: a meter, or cost.
+  std::optional<Meter> meter;
+  bool cost = false;
+  // kAbove: as soon as the period's use is at least `amount` (meter's units, or nano-USD); kBelow: when a
+  // period ends with less than that.
+  enum class When : std::uint8_t { kAbove, kBelow } when = When::kAbove;
+  std::int64_t amount = 0;
+};
+
+// On for named accounts, for plans, or for a share of all accounts (by a hash of flag and user id: an account
+// keeps its side as the share grows).
+struct Flag {
+  std::string name;
+  std::uint32_t share_permille = 0;
+  std::vector<std::string> plans;
+  std::vector<std::string> accounts;  // the application's user ids
+};
+bool flag_on(const Flag& flag, std::string_view user_id, std::string_view plan);
+
+// Outgoing webhooks (Standard Webhooks).
+struct Webhooks {
+  bool allow_private = false;        // addresses of this machine and of private networks may be called
+  std::uint32_t endpoints_max = 16;  // of one account
 };
 
 // --- The whole
@@ -215,6 +310,7 @@ struct Store {
 struct Accounts {
   std::string default_plan;
   bool tier_from_request = false;  // accounts.tier_from: request
+  std::string time_zone = "UTC";   // of accounts that name none
 };
 
 // A path of the operator's own.
@@ -237,11 +333,28 @@ struct Policy {
   std::map<std::string, Plan, std::less<>> plans;
   std::array<std::uint32_t, kClassCount> share_permille{};  // guaranteed share by class_index
   std::vector<Endpoint> endpoints;
+  PriceTable prices;
+  std::string prices_hash;  // SHA-256 of the table's values, hex: a change is a new price version
+  std::vector<std::string> content_types;  // that quotas and jobs may name
+  std::map<std::string, Group, std::less<>> teams;
+  Group platform;
+  std::vector<Rule> rules;
+  std::map<std::string, Flag, std::less<>> flags;
+  Webhooks webhooks;
   std::string text;  // the file as it was read (secrets unexpanded)
   std::string hash;  // SHA-256 of text, hex
 
   const Plan* plan(std::string_view name) const;
+  // The price of a model (as the provider names it); null: none is known. Local programs (exec) and the
+  // sandbox cost nothing unless the table says otherwise.
+  PricePtr price(std::string_view provider, std::string_view upstream_model) const;
 };
 using PolicyPtr = std::shared_ptr<const Policy>;
+
+// A plan with an account's own overrides: a JSON or YAML object with the keys of a plan (limits, quotas,
+// rates, cost_cap, period, thresholds, priority_class, ...), each of which replaces the plan's; what is left
+// out stays. Empty text: the plan. Errors: kInvalidRequest, with the key at fault as `param`
+// ("overrides.limits.concurrent_jobs") and what would be right.
+Result<Plan> overridden(const Policy& policy, const Plan& plan, std::string_view overrides);
 
 }  // namespace turnpike::policy

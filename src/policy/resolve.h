@@ -17,6 +17,8 @@ struct Candidate {
   std::string model;  // as users name it
   std::string model_version;
   std::string upstream_model;  // as the provider names it
+  PricePtr price;              // null: none is known
+  bool remote = false;         // an upstream that may bill what it began, whatever came back
 };
 
 // Candidates in the order to try them, at least one. `model` may be empty (the task's default). `unavailable`

@@ -34,6 +34,9 @@ struct Request {
   std::string task;
   std::string model;  // as the provider names it (ModelRoute::upstream_model)
   std::string input;  // JSON object text
+  // Output limit to send where the input names none (policy::output_limit); 0: none. What is held is made of
+  // it.
+  std::int64_t max_output_tokens = 0;
   std::vector<InputFile> files;
   std::filesystem::path
       work_dir;        // absolute; empty, made for this try by the node, and removed by the node afterwards
@@ -56,8 +59,14 @@ struct Failure {
   policy::FailureClass failure = policy::FailureClass::kTransient;
   std::string message;                  // for the user: what happened; no secret, no path of the server
   std::optional<Duration> retry_after;  // the upstream's own word
+  // What the upstream billed all the same, meter -> amount; nullopt: cannot be known (the request was sent,
+  // no answer came).
+  std::optional<std::vector<std::pair<std::string, std::int64_t>>> billed =
+      std::vector<std::pair<std::string, std::int64_t>>{};
 };
-struct Cancelled {};  // asked to stop, and everything it had begun is stopped
+struct Cancelled {  // asked to stop, and everything it had begun is stopped
+  std::optional<std::vector<std::pair<std::string, std::int64_t>>> billed;  // as Failure::billed
+};
 using Outcome = std::variant<Success, Failure, Cancelled>;
 
 constexpr std::size_t kOutputBytesMax = 64 * 1024;
