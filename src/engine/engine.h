@@ -222,7 +222,9 @@ struct TryFailed {
 struct TryStopped {  // stopped as asked (cancel, timeout)
   std::optional<Usage> billed;
 };
-struct TryHandedBack {};  // drain: stopped, goes back to the queue, not an attempt
+struct TryHandedBack {  // drain: stopped, goes back to the queue, not an attempt
+  std::optional<Usage> billed = Usage{};
+};
 using TryOutcome = std::variant<TryCompleted, TryFailed, TryStopped, TryHandedBack>;
 
 // What a restart begins with.
@@ -301,7 +303,8 @@ class Engine {
     std::string previous_plan;  // not empty: the plan was changed
   };
   Result<EnsuredAccount> ensure_account(std::string_view user_id, AccountId fresh_id, std::string_view plan,
-                                        bool set_plan, Timestamp now, Changes& out);
+                                        bool set_plan, Timestamp now, Changes& out,
+                                        std::string_view by = "request");
   const AccountRow* account(AccountId id) const;
   const AccountRow* account_by_user(std::string_view user_id) const;
   std::vector<AccountRow> accounts(AccountId starting_after, std::size_t limit) const;  // by id, ascending
@@ -349,7 +352,9 @@ class Engine {
   bool settle(TryId try_id, TryOutcome outcome, Timestamp now, Changes& out);
   // A running try tells how far it is. Nothing durable but the event. False: not live.
   bool progress(TryId try_id, std::uint8_t percent, std::string_view message, Timestamp now, Changes& out);
-  // The runner still works on these: their leases begin anew.
+  // The runner still works on these: their leases begin anew. To be called at least every third of a lease,
+  // with nothing to extend too: a longer silence means that the whole process stood still, and all leases are
+  // extended by it.
   void extend_leases(std::span<const TryId> tries, Timestamp now);
 
   // --- Time

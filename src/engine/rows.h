@@ -27,6 +27,7 @@ struct Grant {
   std::optional<policy::Meter> meter;  // one of meter, content type and cost is meant
   std::string content;                 // content type; empty: none
   std::int64_t amount = 0;             // > 0; the meter's units, jobs of the type, or nano-USD of cost
+  std::int64_t spent = 0;  // of amount, in periods that are over; what is left stacks on the plan's limit
   Wall granted_at;
   Wall expires_at = kNever;  // kNever: never
   std::string reason;        // for the audit and for the account to read
@@ -102,7 +103,10 @@ enum class EntryKind : std::uint8_t {
   kLost = 2,        // a try that was lost and may have been billed: at what was held
   kReversal = 3,    // takes a kLost back, once: its amounts negated
   kCorrection = 4,  // what the lost try turned out to have used; follows its reversal
-  kCallsLost = 5,   // calls in flight at a crash, of one account together: at what was held
+  // Calls in flight at a crash, at what was held: one entry for each period row that held for calls, charging
+  // that row alone (the other periods are kNever; of a team or the platform also the account is none, and
+  // nothing is rolled up).
+  kCallsLost = 5,
 };
 const char* entry_kind_name(EntryKind kind);
 
@@ -285,7 +289,7 @@ enum class EventType : std::uint8_t {
   kJobExpired,
   kUsageThreshold,  // text: JSON {"scope","team","meter","threshold_percent","used","limit","resets_at"};
                     // account: none for a group
-  kPlanChanged,  // text: JSON {"from","to","by"}; by: an actor, or "rule:NAME"
+  kPlanChanged,     // text: JSON {"from","to","by"}; by: an actor, or "rule:NAME"
 };
 const char* event_type_name(EventType t);  // "job.queued"
 // An event's id is (batch << 20) | its index in the batch.

@@ -62,6 +62,7 @@ struct Backoff {
   Duration cap = std::chrono::minutes(5);
   std::uint32_t jitter_permille = 200;  // each delay is spread by up to +-20 %
   std::uint32_t attempts = 3;           // in all, the first included; 1..100
+  friend bool operator==(const Backoff&, const Backoff&) = default;
 };
 
 struct Retry {
@@ -71,6 +72,7 @@ struct Retry {
     const auto& own = by_class[static_cast<std::size_t>(c)];
     return own ? *own : standard;
   }
+  friend bool operator==(const Retry&, const Retry&) = default;
 };
 
 // --- Plans
@@ -86,6 +88,7 @@ struct Limits {  // nullopt: unlimited
   std::uint32_t dispatch_batch = 1;                 // jobs of an account that one turn may take, 1..1,000
   std::optional<std::uint32_t> batch_operations;    // operations in one batch
   std::uint64_t upload_bytes_max = 25'000'000;      // one uploaded artifact
+  friend bool operator==(const Limits&, const Limits&) = default;
 };
 
 // --- What is promised of quotas, rates and cost; to an account by its plan, to a team, or for the whole
@@ -94,6 +97,7 @@ struct Limits {  // nullopt: unlimited
 struct Quotas {  // of one period; nullopt or absent: unlimited
   std::array<std::optional<std::int64_t>, kMeterCount> meters{};  // by index_of(Meter), in the meter's units
   std::map<std::string, std::optional<std::int64_t>, std::less<>> content{};  // by content type: jobs of it
+  friend bool operator==(const Quotas&, const Quotas&) = default;
 };
 
 // How often work may begin: jobs wait, calls are refused. nullopt: no limit. Each is a bucket that fills
@@ -103,12 +107,14 @@ struct Rates {
   std::optional<std::uint32_t> rps, rpm, burst;
   std::optional<std::uint64_t> tpm;
   bool any() const { return rps || rpm || tpm; }
+  friend bool operator==(const Rates&, const Rates&) = default;
 };
 
 struct CostCap {
   Money monthly;  // in one period of the plan; >= 0
   bool hard_stop =
       true;  // nothing is admitted that could pass it; false: warns at the thresholds and goes on
+  friend bool operator==(const CostCap&, const CostCap&) = default;
 };
 
 // Tells once a period when so much of a quota or of the cap is used. Permille, ascending, 1..10,000.
@@ -120,6 +126,7 @@ struct Promise {
   std::optional<CostCap> cost_cap;
   PeriodRule period;
   Thresholds thresholds{500, 800, 1000};
+  friend bool operator==(const Promise&, const Promise&) = default;
 };
 
 // Limits that accounts share: a team's, or the whole platform's.
@@ -156,6 +163,7 @@ struct Plan {
   std::map<std::string, bool> features;
 
   bool has_task(std::string_view task) const;
+  friend bool operator==(const Plan&, const Plan&) = default;
 };
 
 // --- Catalogue
