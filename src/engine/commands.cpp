@@ -1,4 +1,4 @@
-// What callers ask of the engine.
+// What callers ask of jobs.
 
 #include <fmt/format.h>
 
@@ -13,94 +13,6 @@ std::uint64_t dedupe_subject(AccountId account, std::string_view key) {
   std::uint64_t hash = 0xcbf29ce484222325ULL ^ account.value;  // FNV-1a: the same on every machine
   for (const char c : key) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
   return hash | 1;  // ids of jobs may be even or odd; a clash only costs a second read
-}
-
-const policy::Plan& Engine::State::plan_named(std::string_view name) const {
-  if (const policy::Plan* plan = policy_->plan(name)) return *plan;
-  if (const policy::Plan* plan = policy_->plan(policy_->accounts.default_plan)) return *plan;
-  return policy_->plans.begin()->second;
-}
-
-void Engine::State::recover(Recovery recovery, Timestamp now, Changes& out) {
-  CHECK(accounts_.empty() && jobs_.empty());
-  try_ids_ = IdSource(recovery.last_id);
-  recent_floor_ = 0;
-  for (AccountRow& row : recovery.accounts) {
-    auto account = std::make_unique<Account>();
-    account->plan = &plan_named(row.plan);
-    account->row = std::move(row);
-    by_user_[account->row.user_id] = account.get();
-    accounts_.emplace(account->row.id, std::move(account));
-  }
-  scheduled_.set_cold();
-  expiring_.set_cold();
-  for (const PutQueueCount& count : recovery.queues) {
-    Account* account = find_account(count.account);
-    CHECK(account != nullptr);
-    Queue& queue = queue_of(*account, count.pool);
-    queue.window.set_cold();
-    count_queued(queue, static_cast<std::int64_t>(count.queued));
-    count_scheduled(queue, static_cast<std::int64_t>(count.scheduled));
-    queue.told_queued = count.queued;
-    queue.told_scheduled = count.scheduled;
-  }
-  for (JobRow& row : recovery.processing) {
-    const JobId id = row.id;
-    Durations& duration = took(row.task, row.provider);
-    Job& job =
-        jobs_.emplace(id, Job{.row = std::move(row), .body = nullptr, .took = &duration}).first->second;
-    lose(job, "the server stopped while it ran", now, out);
-  }
-  finish(now, out);
-}
-
-Result<Engine::EnsuredAccount> Engine::State::ensure_account(std::string_view user_id, AccountId fresh_id,
-                                                             std::string_view plan, bool set_plan,
-                                                             Timestamp now, Changes& out) {
-  if (!plan.empty() && policy_->plan(plan) == nullptr) {
-    std::string known;
-    for (const auto& [name, each] : policy_->plans) known += (known.empty() ? "" : ", ") + name;
-    return fail(ErrorCode::kInvalidRequest, fmt::format("there is no plan `{}`; plans are: {}", plan, known),
-                "plan");
-  }
-  const auto it = by_user_.find(std::string(user_id));
-  if (it == by_user_.end()) {
-    auto account = std::make_unique<Account>();
-    account->row = {
-        .id = fresh_id,
-        .user_id = std::string(user_id),
-        .plan = std::string(plan.empty() ? std::string_view(policy_->accounts.default_plan) : plan),
-        .created_at = now.wall};
-    account->plan = &plan_named(account->row.plan);
-    out.mutations.emplace_back(PutAccount{account->row});
-    by_user_[account->row.user_id] = account.get();
-    EnsuredAccount answer{.row = account->row, .created = true, .previous_plan = {}};
-    accounts_.emplace(fresh_id, std::move(account));
-    return answer;
-  }
-  Account& account = *it->second;
-  EnsuredAccount answer{.row = account.row, .created = false, .previous_plan = {}};
-  if (!set_plan || plan.empty() || plan == account.row.plan) return answer;
-  answer.previous_plan = account.row.plan;
-  account.row.plan = plan;
-  answer.row = account.row;
-  out.mutations.emplace_back(PutAccount{account.row});
-  change_plan(account, plan_named(plan), now);
-  finish(now, out);
-  return answer;
-}
-
-// The account's queues move to the ring of their new class, whole, whatever their length.
-void Engine::State::change_plan(Account& account, const policy::Plan& plan, Timestamp now) {
-  const auto before = account.plan->priority_class;
-  account.plan = &plan;
-  for (const auto& queue : account.queues) {
-    auto& queued = queue->pool->queued;
-    queued[policy::class_index(before)] -= queue->queued;
-    queued[policy::class_index(plan.priority_class)] += queue->queued;
-    if (queued[policy::class_index(before)] == 0) queue->pool->order.clear_credit(before);
-    sync_ring(*queue, now);
-  }
 }
 
 std::optional<Error> Engine::State::queue_full(const Account& account) const {
@@ -151,6 +63,8 @@ JobRow Engine::State::make_row(const NewJob& job, const Account& account, Timest
   row.upstream_model = job.candidate.upstream_model;
   row.max_attempts = job.max_attempts.value_or(plan.retry.standard.attempts);
   row.options = job.options;
+  row.content_type = job.content_type;
+  row.estimate = job.estimate;
   row.created_at = now.wall;
   row.due_at = job.run_at > now.wall ? job.run_at : kNever;
   if (plan.expire_after) row.expires_at = std::max(job.run_at, now.wall) + *plan.expire_after;
@@ -171,8 +85,16 @@ Result<Submitted> Engine::State::submit(NewJob job, Timestamp now, Changes& out)
   if (!duplicate) return std::unexpected(std::move(duplicate.error()));
   if (*duplicate) return std::move(**duplicate);
   if (auto full = queue_full(*account)) return std::unexpected(std::move(*full));
+  auto want = want_of(*account, job.estimate, policy::Meter::kJobs, job.content_type, job.candidate.price,
+                      job.candidate.remote, job.extras);
+  if (!want) return std::unexpected(std::move(want.error()));
+  const bool due_now = job.run_at <= now.wall;
+  if (due_now) {
+    if (auto refused = refusal(*account, *want, now)) return std::unexpected(std::move(*refused));
+  }
 
   JobRow row = make_row(job, *account, now);
+  if (due_now) row.hold = take(*account, std::move(*want), false, now, out);
   if (!row.dedupe_key.empty()) note_changed(dedupe_subject(row.account, row.dedupe_key), out.batch);
   Durations& duration = took(row.task, row.provider);
   Job& placed =
@@ -207,6 +129,7 @@ JobRow Engine::State::end_waiting(JobRow row, JobState state, HistoryEntry entry
   row.finished_at = now.wall;
   row.due_at = kNever;
   row.current_try = {};
+  release_hold(row, false);
   remember(row, std::move(entry));
   if (!row.dedupe_key.empty()) note_changed(dedupe_subject(row.account, row.dedupe_key), out.batch);
   put_job(row, nullptr, out);
@@ -219,6 +142,7 @@ JobRow Engine::State::end_waiting(JobRow row, JobState state, HistoryEntry entry
 Result<JobRow> Engine::State::cancel(JobId id, std::string_view by, const ColdJob* cold, Timestamp now,
                                      Changes& out) {
   const auto it = jobs_.find(id);
+  if (it != jobs_.end() && it->second.call) return fail(ErrorCode::kNotFound, "no such job", "id");
   if (it == jobs_.end()) {
     if (cold == nullptr) return fail(ErrorCode::kNotFound, "no such job", "id");
     if (!is_current(*cold)) return fail(ErrorCode::kStale, "the job changed since it was read", "id");
@@ -250,6 +174,9 @@ Result<JobRow> Engine::State::cancel(JobId id, std::string_view by, const ColdJo
       Try& attempt = tries_.at(row.current_try);
       attempt.stop_sent = true;
       stopping_[id] = attempt.id;
+      // What it used is known when it has stopped; until then it is what was held.
+      charge_failed(it->second, attempt.id, EntryKind::kLost, std::nullopt, now, out);
+      row = it->second.row;
       out.effects.emplace_back(StopTry{attempt.id, StopReason::kCancelled});
       break;
     }
@@ -284,9 +211,13 @@ Result<Submitted> Engine::State::retry(ColdJob cold, Timestamp now, Changes& out
   Account* account = find_account(cold.row.account);
   CHECK(account != nullptr);
   if (auto full = queue_full(*account)) return std::unexpected(std::move(*full));
+  auto want = want_of(cold.row);
+  if (!want) return std::unexpected(std::move(want.error()));
+  if (auto refused = refusal(*account, *want, now)) return std::unexpected(std::move(*refused));
 
   const JobId id = cold.row.id;
   JobRow row = std::move(cold.row);
+  row.hold = take(*account, std::move(*want), false, now, out);
   row.plan = account->plan->name;
   row.max_attempts = row.attempt + account->plan->retry.standard.attempts;
   row.lost = 0;
@@ -309,24 +240,17 @@ Result<Submitted> Engine::State::retry(ColdJob cold, Timestamp now, Changes& out
   return submitted(waiting, now);
 }
 
-void Engine::State::apply(policy::PolicyPtr policy, Timestamp now, Changes& out) {
-  CHECK(policy != nullptr && !policy->plans.empty());
-  const policy::PolicyPtr before =
-      std::exchange(policy_, std::move(policy));  // plans of accounts still point into it
-  for (const auto& [name, pool] : pools_) {
-    account_for(*pool, now);
-    const auto configured = policy_->pools.find(name);
-    pool->slots = configured != policy_->pools.end() ? configured->second.slots : 0;
-    const std::uint32_t headroom = configured != policy_->pools.end() ? configured->second.headroom : 0;
-    pool->order.reshape({pool->slots, headroom, policy_->share_permille});
-    touch(*pool);
-  }
-  for (const auto& [id, account] : accounts_) change_plan(*account, plan_named(account->row.plan), now);
-  finish(now, out);
-}
-
 void Engine::State::set_draining(bool draining, Timestamp now, Changes& out) {
   draining_ = draining;
+  // Who waits for a call is told to go elsewhere.
+  while (draining && !patience_.empty()) {
+    Error error{.code = ErrorCode::kUnavailable,
+                .message = "the server is stopping; try again in a moment",
+                .param = {}};
+    error.retryable = true;
+    error.retry_after = std::chrono::seconds(5);
+    give_up(patience_.begin()->second, std::move(error), now, out);
+  }
   for (const auto& [name, pool] : pools_) {
     for (const auto& [id, queue] : pool->queues) sync_ring(*queue, now);
   }

@@ -15,12 +15,14 @@ namespace turnpike::engine {
 Engine::State::State(policy::PolicyPtr policy, EngineOptions options)
     : options_(options), policy_(std::move(policy)) {
   CHECK(policy_ != nullptr && !policy_->plans.empty());
+  platform_.scope = Scope::kPlatform;
+  platform_.terms = &policy_->platform;
   CHECK(options_.window_min >= 4 && options_.window_max >= options_.window_min);
 }
 
 Account* Engine::State::find_account(AccountId id) const {
-  const auto it = accounts_.find(id);
-  return it == accounts_.end() ? nullptr : it->second.get();
+  const auto it = by_id_.find(id);
+  return it == by_id_.end() ? nullptr : it->second;
 }
 
 Pool& Engine::State::pool_named(std::string_view name) {
@@ -59,21 +61,58 @@ Durations& Engine::State::took(const std::string& task, const std::string& provi
   return durations_[{task, provider}];
 }
 
-bool Engine::State::may_run(const Queue& queue) const {
-  if (draining_ || queue.window.empty() || queue.pool->slots == 0) return false;
-  const auto& cap = queue.account->plan->limits.concurrent_jobs;
-  return !cap || queue.account->running < *cap || options_.fault == Fault::kCapUnchecked;
+std::optional<Engine::State::Blocked> Engine::State::blocked(const Queue& queue, Timestamp now) const {
+  if (draining_ || queue.pool->slots == 0) return Blocked{.by = WaitingFor::kPaused};
+  if (queue.window.empty()) return Blocked{.by = WaitingFor::kTurn};
+  const Account& account = *queue.account;
+  const auto& cap = account.plan->limits.concurrent_jobs;
+  if (cap && account.running >= *cap && options_.fault != Fault::kCapUnchecked) {
+    return Blocked{.by = WaitingFor::kConcurrencyLimit};
+  }
+  Duration wait{0};
+  for (Payer* payer : payers(account)) {
+    if (payer == nullptr) continue;
+    if (payer->scope != Scope::kAccount) {
+      auto& group = static_cast<Group&>(*payer);
+      if (group.terms != nullptr && group.terms->concurrent_jobs &&
+          group.running >= *group.terms->concurrent_jobs) {
+        return Blocked{.by = WaitingFor::kConcurrencyLimit, .group = &group};
+      }
+    }
+    const policy::Rates& rates = promise_of(*payer).rates;
+    if (!rates.any()) continue;
+    const JobRow& first = jobs_.at(queue.window.front().second).row;
+    const std::int64_t tokens = first.hold ? first.hold->amounts[policy::Meter::kTokens] : 0;
+    wait = std::max(wait, payer->rates.wait(rates, tokens, now.mono));
+  }
+  if (wait > Duration{0}) return Blocked{.by = WaitingFor::kRateLimit, .wait = wait};
+  return std::nullopt;
+}
+
+const Job& Engine::State::next_of(const Queue& queue) const {
+  return jobs_.at(queue.calls.empty() ? queue.window.front().second : *queue.calls.begin());
 }
 
 void Engine::State::sync_ring(Queue& queue, Timestamp now) {
   account_for(*queue.pool, now);
-  const AccountId account = queue.account->row.id;
-  if (may_run(queue)) {
-    queue.pool->order.enter(account, queue.account->plan->priority_class,
-                            queue.account->plan->limits.dispatch_batch);
+  Account& account = *queue.account;
+  const bool call_runs = !queue.calls.empty() && queue.pool->slots > 0 && !draining_;
+  const auto kept = call_runs ? std::nullopt : blocked(queue, now);
+  if (!kept) {
+    queue.pool->order.enter(account.row.id, account.plan->priority_class,
+                            account.plan->limits.dispatch_batch);
     touch(*queue.pool);
-  } else {
-    queue.pool->order.leave(account);
+    return;
+  }
+  queue.pool->order.leave(account.row.id);
+  if (kept->group != nullptr) kept->group->kept_out.insert(account.row.id);
+  if (kept->by == WaitingFor::kRateLimit) {
+    const Monotonic at = now.mono + kept->wait;
+    if (account.rate_timer != Monotonic{} && account.rate_timer <= at && account.rate_timer > now.mono)
+      return;
+    if (account.rate_timer != Monotonic{}) rate_timers_.erase({account.rate_timer, account.row.id});
+    account.rate_timer = at;
+    rate_timers_.insert({at, account.row.id});
   }
 }
 
@@ -161,6 +200,18 @@ void Engine::State::finish(Timestamp now, Changes& out) {
         PutQueueCount{queue->account->row.id, queue->pool->name, queue->queued, queue->scheduled});
   }
   dirty_.clear();
+  for (Payer* payer : dirty_payers_) {
+    payer->dirty = false;
+    for (Book& book : payer->books) {
+      if (!book.dirty) continue;
+      book.dirty = false;
+      out.mutations.emplace_back(PutPeriod{book.row});
+    }
+    std::erase_if(payer->books, [](const Book& book) {
+      return !book.row.current && book.row.holds == 0 && book.late == 0;
+    });
+  }
+  dirty_payers_.clear();
   ask_timed_refills(out);
 }
 
@@ -178,8 +229,15 @@ void Engine::recover(Recovery recovery, Timestamp now, Changes& out) {
 
 Result<Engine::EnsuredAccount> Engine::ensure_account(std::string_view user_id, AccountId fresh_id,
                                                       std::string_view plan, bool set_plan, Timestamp now,
-                                                      Changes& out) {
-  return state_->ensure_account(user_id, fresh_id, plan, set_plan, now, out);
+                                                      Changes& out, std::string_view by) {
+  return state_->ensure_account(user_id, fresh_id, plan, set_plan, now, out, by);
+}
+
+Result<AccountRow> Engine::change_account(AccountId id, AccountChange change, Timestamp now, Changes& out) {
+  return state_->change_account(id, std::move(change), now, out);
+}
+Result<Admitted> Engine::admit(NewCall call, Timestamp now, Changes& out) {
+  return state_->admit(std::move(call), now, out);
 }
 
 const AccountRow* Engine::account(AccountId id) const {
@@ -250,8 +308,9 @@ Result<void> Engine::expire_cold(const ColdJob& cold, Timestamp now, Changes& ou
   return state_->expire_cold(cold, now, out);
 }
 
-void Engine::apply(policy::PolicyPtr policy, Timestamp now, Changes& out) {
-  state_->apply(std::move(policy), now, out);
+void Engine::apply(policy::PolicyPtr policy, std::uint64_t version, std::uint64_t price_version,
+                   Timestamp now, Changes& out) {
+  state_->apply(std::move(policy), version, price_version, now, out);
 }
 const policy::PolicyPtr& Engine::policy() const {
   return state_->policy_;
@@ -273,8 +332,36 @@ std::vector<TryId> Engine::live_tries() const {
 std::optional<QueueView> Engine::queue_view(const JobRow& row, Timestamp now) const {
   return state_->queue_view(row, now, kAskWalkMax);
 }
-Why Engine::why(const JobRow& row) const {
-  return state_->why(row);
+Why Engine::why(const JobRow& row, Timestamp now) const {
+  return state_->why(row, now);
+}
+UsageView Engine::usage(AccountId id, Timestamp now) const {
+  const Account* found = state_->find_account(id);
+  return found != nullptr ? state_->usage(*found, now) : UsageView{};
+}
+std::optional<UsageView> Engine::team_usage(std::string_view team, Timestamp now) const {
+  const auto found = state_->teams_.find(team);
+  if (found != state_->teams_.end()) return state_->usage(*found->second, now);
+  const auto configured = state_->policy_->teams.find(team);
+  if (configured == state_->policy_->teams.end()) return std::nullopt;
+  Group nobody;  // nobody of the team has come yet
+  nobody.scope = Scope::kTeam;
+  nobody.team = team;
+  nobody.terms = &configured->second;
+  return state_->usage(nobody, now);
+}
+UsageView Engine::platform_usage(Timestamp now) const {
+  return state_->usage(state_->platform_, now);
+}
+RateView Engine::rates(AccountId id, Timestamp now) const {
+  const Account* found = state_->find_account(id);
+  return found != nullptr ? state_->rates(*found, now) : RateView{};
+}
+std::vector<Holder> Engine::holders(AccountId id, std::size_t limit) const {
+  return state_->holders(id, limit);
+}
+std::vector<PeriodRow> Engine::periods() const {
+  return state_->periods();
 }
 
 std::pair<std::uint8_t, std::string> Engine::progress_of(JobId id) const {
@@ -295,8 +382,8 @@ std::uint32_t Engine::running(AccountId id) const {
   return found != nullptr ? found->running : 0;
 }
 
-std::optional<JobId> Engine::startable() const {
-  return state_->startable();
+std::optional<JobId> Engine::startable(Timestamp now) const {
+  return state_->startable(now);
 }
 
 }  // namespace turnpike::engine

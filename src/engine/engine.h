@@ -418,7 +418,7 @@ class Engine {
   std::vector<PutQueueCount> queue_counts() const;
   std::uint32_t running(AccountId id) const;  // live tries
   // Why no slot should idle: a job that may run now in a pool with room, if any. Tests expect none (I10).
-  std::optional<JobId> startable() const;
+  std::optional<JobId> startable(Timestamp now) const;
 
  private:
   class State;

@@ -1,6 +1,9 @@
 // The engine's memory and the steps its commands are made of. Private to engine/*.cpp.
 //
-//   commands.cpp  what callers ask: submit, cancel, retry, accounts, policy
+//   commands.cpp  what callers ask of jobs: submit, cancel, retry
+//   accounts.cpp  accounts, plans, policy
+//   calls.cpp     work that is answered while its caller waits
+//   holds.cpp     what is held, settled and written into books and ledger
 //   tries.cpp     the life of a try: start, settle, loss
 //   time.cpp      what comes due by itself
 //   cold.cpp      windows, refills, jobs that are not in memory
@@ -22,6 +25,7 @@
 #include "engine/durations.h"
 #include "engine/engine.h"
 #include "engine/order.h"
+#include "engine/rates.h"
 #include "engine/window.h"
 
 namespace turnpike::engine {
@@ -37,10 +41,36 @@ using TimedKey = std::pair<Wall, JobId>;
 struct Account;
 struct Pool;
 
+// One period's books in memory.
+struct Book {
+  PeriodRow row;
+  bool dirty = false;      // changed since the journal was told
+  std::uint32_t late = 0;  // tries lost or cancelled that may still correct their charge here
+};
+
+// Whoever has books, limits and rates: an account, a team, the platform.
+struct Payer {
+  Scope scope{};
+  AccountId account;        // kAccount
+  std::string team;         // kTeam
+  std::vector<Book> books;  // by start; the last is the current one, unless it is over
+  RateState rates;
+  std::uint32_t running = 0;  // jobs: live tries
+  std::uint32_t calls = 0;    // calls admitted and not ended
+  bool dirty = false;         // stands in State::dirty_payers_
+};
+
+// A team, or the platform.
+struct Group : Payer {
+  const policy::Group* terms = nullptr;  // null: no longer in the configuration, and without limits
+  std::set<AccountId> kept_out;          // accounts with work that its cap of running jobs keeps back
+};
+
 // What one account has waiting in one pool.
 struct Queue {
   Account* account = nullptr;
   Pool* pool = nullptr;
+  std::set<JobId> calls;  // that wait for room, oldest first; they go before the account's jobs
   Window<QueueKey, QueueKeyLess> window;
   std::uint64_t queued = 0;  // all, in memory or not
   std::uint64_t scheduled = 0;
@@ -50,10 +80,12 @@ struct Queue {
   JobId newest;             // youngest job ever queued here: the far end, for estimates of rank
 };
 
-struct Account {
+struct Account : Payer {
   AccountRow row;
   const policy::Plan* plan = nullptr;          // that applies; never null
-  std::uint32_t running = 0;                   // live tries
+  std::unique_ptr<const policy::Plan> own;     // with its overrides, if it has any
+  Group* group = nullptr;                      // its team; null: none
+  Monotonic rate_timer{};                      // its place in State::rate_timers_; none: the epoch
   std::uint64_t waiting = 0;                   // queued + scheduled over all pools
   std::vector<std::unique_ptr<Queue>> queues;  // few: one for each pool it has used
 };
@@ -76,6 +108,11 @@ struct Job {
   Durations* took = nullptr;
   std::uint8_t percent = 0;
   std::string progress = {};
+  // A call: its row is written nowhere.
+  bool call = false;
+  bool at_once = false;      // may start before its hold is durable
+  Duration timeout{0};       // of its try
+  Monotonic patience_end{};  // while it waits: its place in State::patience_
 };
 
 // A live try holds a slot of its account and of its pool until it is settled or its lease has run out.
@@ -83,6 +120,8 @@ struct Try {
   TryId id;
   JobId job;
   Account* account = nullptr;
+  Group* group = nullptr;  // the account's team when it started
+  bool call = false;
   Pool* pool = nullptr;
   Order::Pick pick;
   Durations* took = nullptr;
@@ -95,18 +134,40 @@ struct Try {
   bool lost = false;  // Fault::kTryNotFenced alone: slot given back, yet still believed
 };
 
+// A try that was charged before it was known what it used.
+struct Late {
+  Hold hold;
+  LedgerEntry charged;
+};
+
+// What work asks to hold.
+struct Want {
+  policy::Amounts amounts;  // its own count included
+  std::string content;
+  policy::PricePtr price;
+  bool remote = false;
+  Money cost;  // the most one try can cost
+};
+
 class Engine::State {
  public:
   State(policy::PolicyPtr policy, EngineOptions options);
 
-  // --- commands.cpp
+  // --- accounts.cpp
   void recover(Recovery recovery, Timestamp now, Changes& out);
   Result<EnsuredAccount> ensure_account(std::string_view user_id, AccountId fresh_id, std::string_view plan,
-                                        bool set_plan, Timestamp now, Changes& out);
+                                        bool set_plan, Timestamp now, Changes& out, std::string_view by);
+  Result<AccountRow> change_account(AccountId id, AccountChange change, Timestamp now, Changes& out);
+  void apply(policy::PolicyPtr policy, std::uint64_t version, std::uint64_t price_version, Timestamp now,
+             Changes& out);
+
+  // --- calls.cpp
+  Result<Admitted> admit(NewCall call, Timestamp now, Changes& out);
+
+  // --- commands.cpp
   Result<Submitted> submit(NewJob job, Timestamp now, Changes& out);
   Result<JobRow> cancel(JobId id, std::string_view by, const ColdJob* cold, Timestamp now, Changes& out);
   Result<Submitted> retry(ColdJob cold, Timestamp now, Changes& out);
-  void apply(policy::PolicyPtr policy, Timestamp now, Changes& out);
   void set_draining(bool draining, Timestamp now, Changes& out);
 
   // --- tries.cpp
@@ -129,16 +190,25 @@ class Engine::State {
   // --- view.cpp
   // Plays at most `walk_max` starts forward to tell the position; beyond, it is estimated.
   std::optional<QueueView> queue_view(const JobRow& row, Timestamp now, std::size_t walk_max) const;
-  Why why(const JobRow& row) const;
+  Why why(const JobRow& row, Timestamp now) const;
+  UsageView usage(const Payer& payer, Timestamp now) const;
+  RateView rates(const Account& account, Timestamp now) const;
+  std::vector<Holder> holders(AccountId id, std::size_t limit) const;
+  std::vector<PeriodRow> periods() const;
   Stats stats() const;
   std::vector<PutQueueCount> queue_counts() const;
-  std::optional<JobId> startable() const;
+  std::optional<JobId> startable(Timestamp now) const;
+  std::shared_ptr<const LimitReached> limit_at_work(const JobRow& row, Timestamp now) const;
+  bool may_start_job(const Queue& queue, Timestamp now) const;
 
   EngineOptions options_;
   policy::PolicyPtr policy_;
   bool draining_ = false;
 
   std::map<AccountId, std::unique_ptr<Account>> accounts_;
+  std::unordered_map<AccountId, Account*> by_id_;
+  std::map<std::string, std::unique_ptr<Group>, std::less<>> teams_;
+  Group platform_;
   std::unordered_map<std::string, Account*> by_user_;
   std::map<std::string, std::unique_ptr<Pool>, std::less<>> pools_;
   std::unordered_map<JobId, Job> jobs_;
@@ -148,9 +218,68 @@ class Engine::State {
   Account* find_account(AccountId id) const;
 
  private:
-  // --- commands.cpp
+  // --- accounts.cpp
   const policy::Plan& plan_named(std::string_view name) const;
+  Account& add_account(AccountRow row);
+  // The plan that its row names, in the version it lives by, with its overrides.
+  void refresh_plan(Account& account, Timestamp now);
   void change_plan(Account& account, const policy::Plan& plan, Timestamp now);
+  void move_to_plan(Account& account, std::string_view plan, std::string_view by, Timestamp now,
+                    Changes& out);
+  Group* team_named(std::string_view name);
+  void recover_books(std::vector<PeriodRow> rows, Timestamp now, Changes& out);
+  Result<void> check_change(const Account& account, const AccountChange& change, Timestamp now) const;
+
+  // --- calls.cpp
+  std::optional<Error> call_refusal(const Account& account, const Want& want, Timestamp now) const;
+  // `team`: that it was counted in, which may no longer be its account's.
+  void answer(Job& job, const std::string& team, std::optional<Error> error, Changes& out);
+  void give_up(JobId id, Error error, Timestamp now, Changes& out);
+
+  // --- holds.cpp
+  std::array<Payer*, 3> payers(
+      const Account& account) const;  // its own, its team's (or null), the platform's
+  policy::Promise const& promise_of(const Payer& payer) const;
+  policy::Period period_of(const Payer& payer, Timestamp now) const;
+  const Book* current_book(const Payer& payer, Timestamp now) const;  // null: nothing has happened in it yet
+  Book& open_book(Payer& payer, Timestamp now, Changes& out);
+  void close_book(Payer& payer, Book& book, Timestamp now, Changes& out);
+  Book* book_at(Payer& payer, Wall start);
+  template <typename Each>
+  void each_book(const Account& account, const Hold& hold, Each each);
+  void mark(Payer& payer, Book& book);
+  std::optional<std::int64_t> limit_of(const Payer& payer, policy::Meter meter, Wall now) const;
+  std::optional<std::int64_t> limit_of(const Payer& payer, std::string_view content, Wall now) const;
+  std::optional<Money> cap_of(const Payer& payer, Wall now) const;
+  bool hard_stop(const Account& account) const;
+  Result<Want> want_of(const Account& account, const policy::Amounts& estimate, policy::Meter count,
+                       std::string content, policy::PricePtr price, bool remote,
+                       const std::vector<std::string>& extras) const;
+  Result<Want> want_of(const JobRow& row) const;  // at today's price
+  std::optional<Error> refusal(const Account& account, const Want& want, Timestamp now) const;
+  std::optional<Error> refusal(const Payer& payer, const Want& want, Timestamp now) const;
+  // Whether `want` would fit if nothing were used or held.
+  bool could_ever(const Account& account, const Want& want, Timestamp now) const;
+  Error refused(const Payer& payer, std::string meter, ErrorCode code, std::array<std::string, 4> figures,
+                const Book* book, Timestamp now) const;
+  bool near_a_limit(const Account& account, const Want& want, Timestamp now) const;
+  Hold take(Account& account, Want want, bool call, Timestamp now, Changes& out);
+  void let_go(const Account& account, const Hold& hold, bool call);
+  LedgerEntry entry_of(EntryKind kind, const JobRow& row, const Hold& hold, TryId id, bool call,
+                       Timestamp now) const;
+  void post(Account& account, const Hold& hold, LedgerEntry entry, const policy::Amounts& debt, Timestamp now,
+            Changes& out);
+  void charge_completed(Job& job, TryId id, const Usage& usage, Timestamp now, Changes& out);
+  // Charges a try that did not complete. False: nothing is left to hold for another one.
+  bool charge_failed(Job& job, TryId id, EntryKind kind, const std::optional<Usage>& billed, Timestamp now,
+                     Changes& out);
+  void correct_late(TryId id, const TryOutcome& outcome, Timestamp now, Changes& out);
+  void forget_late(TryId id);
+  void release_hold(JobRow& row, bool call);
+  void tell_thresholds(const Payer& payer, Book& book, Timestamp now, Changes& out);
+  void follow_rules(Account& account, const Book& book, policy::Rule::When when, Timestamp now, Changes& out);
+
+  // --- commands.cpp
   std::optional<Error> queue_full(const Account& account) const;
   Result<std::optional<Submitted>> deduplicate(const NewJob& job, Timestamp now) const;
   JobRow make_row(const NewJob& job, const Account& account, Timestamp now) const;
@@ -163,17 +292,22 @@ class Engine::State {
   // What remains of the job's time: the attempt's timeout, or less; <= 0: none is left.
   Duration time_left(const Job& job, const policy::Plan& plan, Timestamp now) const;
   void release(Try& attempt, Timestamp now);
-  void complete(Job& job, TryCompleted outcome, Timestamp now, Changes& out);
-  void fail_attempt(Job& job, TryFailed outcome, Timestamp now, Changes& out);
+  void complete(Job& job, TryCompleted outcome, TryId id, Timestamp now, Changes& out);
+  void fail_attempt(Job& job, TryFailed outcome, TryId id, Timestamp now, Changes& out);
+  void let_in(Group& group, Timestamp now);
+  void fail_unaffordable(Job& job, Timestamp now, Changes& out);
   void fail_job(Job& job, JobError error, Timestamp now, Changes& out);
   void requeue(Job& job, Timestamp now, Changes& out);
-  void lose(Job& job, std::string_view why, Timestamp now, Changes& out);
+  void lose(Job& job, TryId id, std::string_view why, Timestamp now, Changes& out);
+  // Whatever comes next was heard of at `now`: a silence too long extends leases.
+  void heard(Timestamp now);
   void set_timer(Try& attempt);
   Duration retry_delay(const Job& job, const policy::Backoff& backoff, const TryFailed& outcome) const;
 
   // --- time.cpp
   void try_timer(TryId id, Timestamp now, Changes& out);
   void due(JobId id, Timestamp now, Changes& out);
+  bool hold_when_due(Job& job, Account& account, Timestamp now, Changes& out);
   void expire(JobId id, Timestamp now, Changes& out);
 
   // --- cold.cpp
@@ -197,7 +331,15 @@ class Engine::State {
   Queue* find_queue(const Account& account, std::string_view pool) const;
   Pool& pool_named(std::string_view name);
   Durations& took(const std::string& task, const std::string& provider);
-  bool may_run(const Queue& queue) const;
+  struct Blocked {
+    WaitingFor by{};
+    Duration wait{0};        // kRateLimit: until it may run
+    Group* group = nullptr;  // kConcurrencyLimit: whose cap, if not the account's own
+  };
+  // Why the first of its jobs may not run now; nullopt: it may.
+  std::optional<Blocked> blocked(const Queue& queue, Timestamp now) const;
+  // Who goes next: a call, or its first job.
+  const Job& next_of(const Queue& queue) const;
   // Puts the queue into its pool's ring, or takes it out, as it may run or not.
   void sync_ring(Queue& queue, Timestamp now);
   void sync_rings(Account& account, Timestamp now);
@@ -217,6 +359,15 @@ class Engine::State {
 
   IdSource try_ids_;
   std::set<std::pair<Monotonic, TryId>> timers_;
+  std::set<std::pair<Monotonic, AccountId>> rate_timers_;  // accounts that a rate delays
+  std::set<std::pair<Monotonic, JobId>> patience_;         // calls that wait for room
+  std::unordered_map<TryId, Late> late_;                   // at most kLateMax
+  std::deque<TryId> late_order_;
+  std::vector<Payer*> dirty_payers_;
+  std::map<std::uint64_t, policy::PolicyPtr> policies_;  // that grandfathered accounts live by
+  std::uint64_t policy_version_ = 0;
+  std::uint64_t price_version_ = 0;
+  Monotonic heard_{};
   std::unordered_map<JobId, TryId> stopping_;  // jobs that ended while their try still runs
   Window<TimedKey> scheduled_;
   Window<TimedKey> expiring_;
@@ -235,12 +386,16 @@ class Engine::State {
 std::uint64_t dedupe_subject(AccountId account, std::string_view key);
 
 constexpr std::size_t kBodyInMemoryMax = 4'096;  // larger inputs are read when they run
+constexpr std::size_t kLateMax = 10'000;
+constexpr Duration kQuotaWait =
+    std::chrono::minutes(10);  // looks again at least so often whether there is quota
 constexpr std::size_t kRecentMax = 65'536;
 constexpr std::size_t kTimedWindowMax = 4'096;
 // Starts played forward to tell a position, under the engine's mutex: few where a job is submitted, for that
 // is the hot path; more where somebody asks.
 constexpr std::size_t kSubmitWalkMax = 64;
 constexpr std::size_t kAskWalkMax = 512;
+constexpr std::size_t kHoldersShown = 10;
 constexpr std::size_t kPositionAccountsMax = 128;  // accounts in the pool's rings up to which they are played
 
 }  // namespace turnpike::engine

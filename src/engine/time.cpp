@@ -9,9 +9,28 @@ namespace turnpike::engine {
 
 Engine::Advanced Engine::State::advance(Timestamp now, std::size_t work_max, Changes& out) {
   std::size_t work = 0;
+  heard(now);
   while (work < work_max && !timers_.empty() && timers_.begin()->first <= now.mono) {
     ++work;
     try_timer(timers_.begin()->second, now, out);
+  }
+  while (work < work_max && !patience_.empty() && patience_.begin()->first <= now.mono) {
+    ++work;
+    Error error{
+        .code = ErrorCode::kConcurrencyLimited,
+        .message =
+            "no room came free in the time that the call may wait; come back, or submit a job, which waits",
+        .param = {}};
+    error.retryable = true;
+    error.retry_after = std::chrono::seconds(1);
+    give_up(patience_.begin()->second, std::move(error), now, out);
+  }
+  while (work < work_max && !rate_timers_.empty() && rate_timers_.begin()->first <= now.mono) {
+    ++work;
+    Account& account = *find_account(rate_timers_.begin()->second);
+    rate_timers_.erase(rate_timers_.begin());
+    account.rate_timer = {};
+    sync_rings(account, now);
   }
   while (work < work_max && !scheduled_.empty() && scheduled_.front().first <= now.wall) {
     ++work;
@@ -32,6 +51,8 @@ std::optional<Duration> Engine::State::next_wakeup(Timestamp now) const {
     soonest = soonest ? std::min(*soonest, in) : in;
   };
   if (!timers_.empty()) consider(timers_.begin()->first - now.mono);
+  if (!patience_.empty()) consider(patience_.begin()->first - now.mono);
+  if (!rate_timers_.empty()) consider(rate_timers_.begin()->first - now.mono);
   if (!scheduled_.empty()) consider(scheduled_.front().first - now.wall);
   if (!expiring_.empty()) consider(expiring_.front().first - now.wall);
   return soonest;
@@ -51,7 +72,7 @@ void Engine::State::try_timer(TryId id, Timestamp now, Changes& out) {
     }
     const auto found = jobs_.find(lost.job);
     if (found != jobs_.end() && found->second.row.current_try == id) {
-      lose(found->second, "its lease ran out", now, out);
+      lose(found->second, id, "its lease ran out", now, out);
     }
     return;
   }
@@ -73,9 +94,54 @@ void Engine::State::try_timer(TryId id, Timestamp now, Changes& out) {
 // A scheduled job's time has come: it waits for its turn now.
 void Engine::State::due(JobId id, Timestamp now, Changes& out) {
   Job& job = jobs_.at(id);
-  unschedule(queue_of(*find_account(job.row.account), job.row.pool), job.row, out.batch);
+  Account& account = *find_account(job.row.account);
+  unschedule(queue_of(account, job.row.pool), job.row, out.batch);
   job.row.due_at = kNever;
+  if (!job.row.hold && !hold_when_due(job, account, now, out)) return;
   enqueue(job, nullptr, now, out);
+}
+
+// Accepted without a hold, for its time was far off: it takes one now. Where nothing is left, it waits for
+// more; what could never be held fails. False: it does not run now.
+bool Engine::State::hold_when_due(Job& job, Account& account, Timestamp now, Changes& out) {
+  JobRow& row = job.row;
+  auto want = want_of(row);
+  std::optional<Error> refused;
+  if (!want) {
+    refused = std::move(want.error());
+  } else {
+    refused = refusal(account, *want, now);
+  }
+  if (!refused) {
+    row.hold = take(account, std::move(*want), false, now, out);
+    return true;
+  }
+  const bool may_come =
+      refused->limit != nullptr && refused->limit->resets_at && could_ever(account, *want, now);
+  if (!may_come) {
+    fail_job(job, {.code = error_code_name(refused->code), .message = refused->message, .provider = {}}, now,
+             out);
+    return false;
+  }
+  const Wall again = std::clamp(wall_from_seconds(*refused->limit->resets_at),
+                                now.wall + std::chrono::seconds(1), now.wall + kQuotaWait);
+  if (row.expires_at != kNever && again >= row.expires_at) {
+    end_waiting(row, JobState::kExpired, {.kind = HistoryKind::kExpired, .at = now.wall, .text = {}}, now,
+                out);
+    return false;
+  }
+  HistoryEntry entry{.kind = HistoryKind::kWaitsForQuota,
+                     .at = now.wall,
+                     .a = unix_micros(again),
+                     .text = refused->limit->scope + " " + refused->limit->meter};
+  if (!row.history.empty() && row.history.back().kind == HistoryKind::kWaitsForQuota) {
+    row.history.back() = std::move(entry);
+  } else {
+    remember(row, std::move(entry));
+  }
+  row.due_at = again;
+  schedule(job, nullptr, now, out);
+  return false;
 }
 
 void Engine::State::expire(JobId id, Timestamp now, Changes& out) {

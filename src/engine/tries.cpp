@@ -21,12 +21,21 @@ SlotTime cost(Duration took) {
 void Engine::State::dispatch(Pool& pool, Timestamp now, Changes& out) {
   account_for(pool, now);
   const auto estimate = [this, &pool](AccountId account) {
-    return cost(jobs_.at(pool.queues.at(account)->window.front().second).took->mean());
+    return cost(next_of(*pool.queues.at(account)).took->mean());
   };
   while (const auto pick = pool.order.next(estimate)) {
     Queue& queue = *pool.queues.at(pick->account);
-    const QueueKey key = queue.window.front();
-    Job& job = jobs_.at(key.second);
+    if (!queue.calls.empty()) {
+      Job& call = jobs_.at(*queue.calls.begin());
+      start(queue, *pick, call, call.timeout, now, out);
+      continue;
+    }
+    // A rate or a shared cap may have been used up by others since it entered the ring.
+    if (blocked(queue, now)) {
+      sync_ring(queue, now);
+      continue;
+    }
+    Job& job = jobs_.at(queue.window.front().second);
     const Duration timeout = time_left(job, *queue.account->plan, now);
     if (timeout > Duration{0}) {
       start(queue, *pick, job, timeout, now, out);
@@ -53,12 +62,29 @@ void Engine::State::start(Queue& queue, const Order::Pick& pick, Job& job, Durat
   Account& account = *queue.account;
   Pool& pool = *queue.pool;
   JobRow& row = job.row;
-  unqueue(queue, row, out.batch);
-  forget_expiry(row, out.batch);
+  if (job.call) {
+    queue.calls.erase(row.id);
+    patience_.erase({job.patience_end, row.id});
+  } else {
+    unqueue(queue, row, out.batch);
+    forget_expiry(row, out.batch);
+    // A job of a journal from before there were holds.
+    if (!row.hold) {
+      const Want want{.amounts = {}, .content = {}, .price = nullptr, .cost = {}};
+      row.hold = take(account, want, false, now, out);
+    }
+    for (Payer* payer : payers(account)) {
+      if (payer == nullptr) continue;
+      payer->rates.take(promise_of(*payer).rates, row.hold->amounts[policy::Meter::kTokens], now.mono);
+      ++payer->running;
+    }
+  }
 
   Try attempt{.id = TryId{try_ids_.next(now.wall)},
               .job = row.id,
               .account = &account,
+              .group = account.group,
+              .call = job.call,
               .pool = &pool,
               .pick = pick,
               .took = job.took,
@@ -70,7 +96,6 @@ void Engine::State::start(Queue& queue, const Order::Pick& pick, Job& job, Durat
   if (options_.fault == Fault::kCreditNeverSpent) attempt.pick.owed = false;
   pool.order.started(attempt.pick, attempt.charged);
   ++pool.running;
-  ++account.running;
 
   row.state = JobState::kProcessing;
   row.current_try = attempt.id;
@@ -80,21 +105,25 @@ void Engine::State::start(Queue& queue, const Order::Pick& pick, Job& job, Durat
   if (row.first_started_at == kNever) row.first_started_at = now.wall;
   job.percent = 0;
   job.progress.clear();
-  const auto cap = account.plan->limits.concurrent_jobs;
-  remember(row, {.kind = HistoryKind::kStarted,
-                 .at = now.wall,
-                 .a = account.running,
-                 .b = cap.value_or(0),
-                 .text = row.provider});
-  put_job(row, nullptr, out);
-  tell(EventType::kJobStarted, row, now, out, row.provider);
+  const auto cap = job.call ? account.plan->limits.concurrent_calls : account.plan->limits.concurrent_jobs;
+  if (!job.call) {
+    remember(row, {.kind = HistoryKind::kStarted,
+                   .at = now.wall,
+                   .a = account.running,
+                   .b = cap.value_or(0),
+                   .text = row.provider});
+    put_job(row, nullptr, out);
+    tell(EventType::kJobStarted, row, now, out, row.provider);
+  }
   out.effects.emplace_back(StartTry{.try_id = attempt.id,
                                     .row = row,
                                     .body = job.body,
                                     .timeout = timeout,
                                     .priority_class = account.plan->priority_class,
-                                    .active = account.running,
-                                    .limit = cap});
+                                    .active = job.call ? account.calls : account.running,
+                                    .limit = cap,
+                                    .call = job.call,
+                                    .at_once = job.at_once});
   set_timer(tries_.emplace(attempt.id, attempt).first->second);
   sync_rings(account, now);
 }
@@ -117,16 +146,36 @@ void Engine::State::release(Try& attempt, Timestamp now) {
   attempt.pool->order.charge(attempt.pick, took - attempt.charged);
   attempt.pool->order.ended(attempt.pick, took);
   --attempt.pool->running;
-  --attempt.account->running;
+  if (!attempt.call) {
+    --attempt.account->running;
+    --platform_.running;
+    if (attempt.group != nullptr) --attempt.group->running;
+  }
   timers_.erase({attempt.timer, attempt.id});
   stopping_.erase(attempt.job);
   touch(*attempt.pool);
   sync_rings(*attempt.account, now);
+  let_in(platform_, now);
+  if (attempt.group != nullptr) let_in(*attempt.group, now);
+}
+
+// A shared cap has room again: who it kept out is looked at anew.
+void Engine::State::let_in(Group& group, Timestamp now) {
+  if (group.kept_out.empty()) return;
+  if (group.terms != nullptr && group.terms->concurrent_jobs &&
+      group.running >= *group.terms->concurrent_jobs)
+    return;
+  for (const AccountId id : std::exchange(group.kept_out, {})) sync_rings(*find_account(id), now);
 }
 
 bool Engine::State::settle(TryId try_id, TryOutcome outcome, Timestamp now, Changes& out) {
+  heard(now);
   const auto it = tries_.find(try_id);
-  if (it == tries_.end()) return false;
+  if (it == tries_.end()) {
+    correct_late(try_id, outcome, now, out);
+    finish(now, out);
+    return false;
+  }
   Try attempt = it->second;
   tries_.erase(it);
   if (!attempt.lost) release(attempt, now);
@@ -138,29 +187,35 @@ bool Engine::State::settle(TryId try_id, TryOutcome outcome, Timestamp now, Chan
     Job& job = found->second;
     if (auto* completed = std::get_if<TryCompleted>(&outcome)) {
       attempt.took->add(now.mono - attempt.started);
-      complete(job, std::move(*completed), now, out);
+      complete(job, std::move(*completed), try_id, now, out);
     } else if (auto* failed = std::get_if<TryFailed>(&outcome)) {
-      fail_attempt(job, std::move(*failed), now, out);
-    } else if (std::holds_alternative<TryHandedBack>(outcome)) {
+      fail_attempt(job, std::move(*failed), try_id, now, out);
+    } else if (auto* back = std::get_if<TryHandedBack>(&outcome); back != nullptr && !job.call) {
+      const bool fits = charge_failed(job, try_id, EntryKind::kFailed, back->billed, now, out);
       --job.row.attempt;
       remember(job.row, {.kind = HistoryKind::kHandedBack, .at = now.wall, .text = "the server is stopping"});
-      requeue(job, now, out);
-    } else if (attempt.stop_sent) {
+      fits ? requeue(job, now, out) : fail_unaffordable(job, now, out);
+    } else {
+      const auto* stopped = std::get_if<TryStopped>(&outcome);
       fail_attempt(job,
                    {.failure = policy::FailureClass::kTimeout,
-                    .message = "the attempt took longer than it may",
-                    .retry_after = {}},
-                   now, out);
-    } else {
-      lose(job, "the attempt stopped without being asked to", now, out);
+                    .message = attempt.stop_sent ? "the attempt took longer than it may"
+                                                 : "the attempt stopped without being asked to",
+                    .retry_after = {},
+                    .billed = stopped != nullptr ? stopped->billed : std::get<TryHandedBack>(outcome).billed},
+                   try_id, now, out);
     }
+  } else {
+    correct_late(try_id, outcome, now, out);
   }
   finish(now, out);
   return true;
 }
 
-void Engine::State::complete(Job& job, TryCompleted outcome, Timestamp now, Changes& out) {
+void Engine::State::complete(Job& job, TryCompleted outcome, TryId id, Timestamp now, Changes& out) {
   JobRow& row = job.row;
+  const std::string team = row.hold ? row.hold->team : std::string();
+  charge_completed(job, id, outcome.usage, now, out);
   row.state = JobState::kCompleted;
   row.current_try = {};
   row.finished_at = now.wall;
@@ -168,6 +223,10 @@ void Engine::State::complete(Job& job, TryCompleted outcome, Timestamp now, Chan
   row.output = std::move(outcome.output);
   row.artifacts = std::move(outcome.artifacts);
   row.usage = std::move(outcome.usage);
+  if (job.call) {
+    answer(job, team, std::nullopt, out);
+    return;
+  }
   remember(row, {.kind = HistoryKind::kCompleted, .at = now.wall, .text = {}});
   if (!row.dedupe_key.empty()) note_changed(dedupe_subject(row.account, row.dedupe_key), out.batch);
   put_job(row, nullptr, out);
@@ -191,8 +250,9 @@ Duration Engine::State::retry_delay(const Job& job, const policy::Backoff& backo
   return std::max(Duration{micros}, asked);
 }
 
-void Engine::State::fail_attempt(Job& job, TryFailed outcome, Timestamp now, Changes& out) {
+void Engine::State::fail_attempt(Job& job, TryFailed outcome, TryId id, Timestamp now, Changes& out) {
   JobRow& row = job.row;
+  const bool fits = charge_failed(job, id, EntryKind::kFailed, outcome.billed, now, out);
   const policy::Plan& plan = *find_account(row.account)->plan;
   const auto& own = plan.retry.by_class[static_cast<std::size_t>(outcome.failure)];
   const policy::Backoff backoff = row.options.backoff.value_or(plan.retry.for_class(outcome.failure));
@@ -214,10 +274,25 @@ void Engine::State::fail_attempt(Job& job, TryFailed outcome, Timestamp now, Cha
     fail_job(job, std::move(error), now, out);
     return;
   }
+  if (!fits) {
+    fail_unaffordable(job, now, out);
+    return;
+  }
   row.error = std::move(error);
   row.due_at = now.wall + delay;
   remember(row, {.kind = HistoryKind::kRetryAt, .at = now.wall, .a = unix_micros(row.due_at), .text = {}});
   schedule(job, nullptr, now, out);
+}
+
+// What its tries cost so far leaves too little for another one.
+void Engine::State::fail_unaffordable(Job& job, Timestamp now, Changes& out) {
+  fail_job(job,
+           {.code = error_code_name(ErrorCode::kCostCapReached),
+            .message =
+                fmt::format("its attempts have cost {} USD, and the cost cap leaves no room for another one",
+                            to_string(job.row.cost)),
+            .provider = job.row.provider},
+           now, out);
 }
 
 void Engine::State::fail_job(Job& job, JobError error, Timestamp now, Changes& out) {
@@ -226,6 +301,12 @@ void Engine::State::fail_job(Job& job, JobError error, Timestamp now, Changes& o
   row.current_try = {};
   row.due_at = kNever;
   row.finished_at = now.wall;
+  if (job.call) {
+    row.error = std::move(error);
+    answer(job, row.hold ? row.hold->team : std::string(), std::nullopt, out);
+    return;
+  }
+  release_hold(row, false);
   remember(row, {.kind = HistoryKind::kFailed,
                  .at = now.wall,
                  .text = fmt::format("{}: {}", error.code, error.message)});
@@ -241,9 +322,18 @@ void Engine::State::requeue(Job& job, Timestamp now, Changes& out) {
   enqueue(job, nullptr, now, out);
 }
 
-void Engine::State::lose(Job& job, std::string_view why, Timestamp now, Changes& out) {
+void Engine::State::lose(Job& job, TryId id, std::string_view why, Timestamp now, Changes& out) {
   JobRow& row = job.row;
   CHECK(row.attempt > 0);
+  const bool fits = charge_failed(job, id, EntryKind::kLost, std::nullopt, now, out);
+  if (job.call) {
+    fail_job(job,
+             {.code = policy::failure_class_name(policy::FailureClass::kTimeout),
+              .message = fmt::format("the attempt was lost ({})", why),
+              .provider = row.provider},
+             now, out);
+    return;
+  }
   --row.attempt;
   ++row.lost;
   remember(row, {.kind = HistoryKind::kTryLost, .at = now.wall, .a = row.lost, .text = std::string(why)});
@@ -256,7 +346,7 @@ void Engine::State::lose(Job& job, std::string_view why, Timestamp now, Changes&
              now, out);
     return;
   }
-  requeue(job, now, out);
+  fits ? requeue(job, now, out) : fail_unaffordable(job, now, out);
 }
 
 bool Engine::State::progress(TryId try_id, std::uint8_t percent, std::string_view message, Timestamp now,
@@ -271,7 +361,21 @@ bool Engine::State::progress(TryId try_id, std::uint8_t percent, std::string_vie
   return true;
 }
 
+// In a silence of more than two thirds of a lease nobody could have extended one: the process stood still,
+// and what ran meanwhile is not lost for that. Silences are extended over, never expired in.
+void Engine::State::heard(Timestamp now) {
+  const Duration silence = now.mono - heard_;
+  heard_ = std::max(heard_, now.mono);
+  if (silence <= options_.lease * 2 / 3 || options_.fault == Fault::kExpiredByPause) return;
+  for (auto& [id, attempt] : tries_) {
+    if (attempt.lost) continue;
+    attempt.lease_until += silence;
+    set_timer(attempt);
+  }
+}
+
 void Engine::State::extend_leases(std::span<const TryId> tries, Timestamp now) {
+  heard(now);
   for (const TryId id : tries) {
     const auto it = tries_.find(id);
     if (it == tries_.end() || it->second.lost) continue;

@@ -1,5 +1,7 @@
 // Questions: where a job stands, how long it may take, what holds it. Nothing here changes anything.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstddef>
 
@@ -150,15 +152,17 @@ std::optional<QueueView> Engine::State::queue_view(const JobRow& row, Timestamp 
   const std::uint64_t rounds_high = std::max((view.position + slots - 1) / slots, rank / own_slots + 1);
   constexpr std::int64_t kRoundsMax = 10'000'000;  // beyond, the figure says nothing and would overflow
   std::int64_t until_due = 0;
+  const bool wants_quota =
+      !row.hold && !row.history.empty() && row.history.back().kind == HistoryKind::kWaitsForQuota;
   if (row.state == JobState::kScheduled) {
-    view.waiting_for = WaitingFor::kSchedule;
+    view.waiting_for = wants_quota ? WaitingFor::kQuota : WaitingFor::kSchedule;
     until_due = std::max<std::int64_t>(0, (row.due_at - now.wall).count());
   } else if (draining_ || (queue != nullptr && queue->pool->slots == 0)) {
     view.waiting_for = WaitingFor::kPaused;
-  } else if (cap && account->running >= *cap) {
-    view.waiting_for = WaitingFor::kConcurrencyLimit;
   } else {
-    view.waiting_for = WaitingFor::kTurn;
+    const auto kept = queue != nullptr ? blocked(*queue, now) : std::nullopt;
+    view.waiting_for = kept ? kept->by : WaitingFor::kTurn;
+    if (kept && kept->by == WaitingFor::kRateLimit) until_due = kept->wait.count();
   }
   view.eta_seconds = {
       seconds_up(until_due +
@@ -168,7 +172,39 @@ std::optional<QueueView> Engine::State::queue_view(const JobRow& row, Timestamp 
   return view;
 }
 
-Why Engine::State::why(const JobRow& row) const {
+// The limit that keeps the row back or ended it, as it stands now.
+std::shared_ptr<const LimitReached> Engine::State::limit_at_work(const JobRow& row, Timestamp now) const {
+  const Account& account = *find_account(row.account);
+  const bool refused_when_due = row.state == JobState::kScheduled && !row.hold;
+  const bool ended_by_limit = row.error && (row.error->code == error_code_name(ErrorCode::kCostCapReached) ||
+                                            row.error->code == error_code_name(ErrorCode::kQuotaExceeded));
+  if (refused_when_due || ended_by_limit) {
+    const auto want = want_of(row);
+    const auto error = want ? refusal(account, *want, now) : std::nullopt;
+    return error ? error->limit : nullptr;
+  }
+  if (row.state != JobState::kQueued) return nullptr;
+  const std::int64_t tokens = row.hold ? row.hold->amounts[policy::Meter::kTokens] : 0;
+  for (const Payer* payer : payers(account)) {
+    if (payer == nullptr) continue;
+    const policy::Rates& rates = promise_of(*payer).rates;
+    if (!rates.any() || payer->rates.wait(rates, tokens, now.mono) <= Duration{0}) continue;
+    const char* meter = payer->rates.tightest(rates, tokens, now.mono);
+    const RateView view = payer->rates.view(rates, now.mono);
+    const auto& window = std::string_view(meter) == "tokens_per_minute" ? view.tokens : view.requests;
+    return std::make_shared<const LimitReached>(
+        LimitReached{.scope = scope_name(payer->scope),
+                     .meter = meter,
+                     .limit = fmt::to_string(window ? window->limit : 0),
+                     .used = fmt::to_string(window ? window->limit - window->remaining : 0),
+                     .held = "0",
+                     .wanted = "1",
+                     .resets_at = {}});
+  }
+  return nullptr;
+}
+
+Why Engine::State::why(const JobRow& row, Timestamp now) const {
   Why why;
   why.pool = row.pool;
   why.draining = draining_;
@@ -179,6 +215,8 @@ Why Engine::State::why(const JobRow& row) const {
   why.account_running = account->running;
   why.account_limit = account->plan->limits.concurrent_jobs;
   why.account_waiting = account->waiting;
+  why.limit = limit_at_work(row, now);
+  if (why.limit) why.holders = holders(row.account, kHoldersShown);
   const auto it = pools_.find(row.pool);
   if (it == pools_.end()) return why;
   const Pool& pool = *it->second;
@@ -189,6 +227,87 @@ Why Engine::State::why(const JobRow& row) const {
   const Queue* queue = find_queue(*account, row.pool);
   why.pool_waiting_same = pool.queued[own] - std::min(pool.queued[own], queue != nullptr ? queue->queued : 0);
   return why;
+}
+
+UsageView Engine::State::usage(const Payer& payer, Timestamp now) const {
+  static const PeriodRow kNothingYet;
+  const Book* book = current_book(payer, now);
+  const PeriodRow& row = book != nullptr ? book->row : kNothingYet;
+  const policy::Promise& promise = promise_of(payer);
+  UsageView view;
+  view.period = period_of(payer, now);
+  for (const policy::MeterName& name : policy::meter_names()) {
+    const std::size_t i = policy::index_of(name.meter);
+    const auto limit = limit_of(payer, name.meter, now.wall);
+    if (!limit && row.used.of[i] == 0 && row.held.of[i] == 0) continue;
+    view.meters.push_back({.meter = name.name,
+                           .of = name.meter,
+                           .used = row.used.of[i],
+                           .held = row.held.of[i],
+                           .limit = limit});
+  }
+  for (const std::string& type : policy_->content_types) {
+    const auto content = std::ranges::find(row.content, type, &PeriodRow::Content::type);
+    const bool known = content != row.content.end();
+    const auto limit = limit_of(payer, type, now.wall);
+    if (!limit && !known) continue;
+    view.meters.push_back({.meter = type,
+                           .of = {},
+                           .used = known ? content->used : 0,
+                           .held = known ? content->held : 0,
+                           .limit = limit});
+  }
+  view.cost_used = row.cost_used;
+  view.cost_held = row.cost_held;
+  view.cost_cap = cap_of(payer, now.wall);
+  view.hard_stop = promise.cost_cap && promise.cost_cap->hard_stop;
+  return view;
+}
+
+// Of the account, or of its groups where those leave less.
+RateView Engine::State::rates(const Account& account, Timestamp now) const {
+  RateView least;
+  const auto take_less = [](std::optional<RateView::Window>& into,
+                            const std::optional<RateView::Window>& from) {
+    if (from && (!into || from->remaining < into->remaining)) into = from;
+  };
+  for (const Payer* payer : payers(account)) {
+    if (payer == nullptr) continue;
+    const RateView view = payer->rates.view(promise_of(*payer).rates, now.mono);
+    take_less(least.requests, view.requests);
+    take_less(least.tokens, view.tokens);
+  }
+  return least;
+}
+
+std::vector<Holder> Engine::State::holders(AccountId id, std::size_t limit) const {
+  std::vector<Holder> all;
+  for (const auto& [job_id, job] : jobs_) {
+    if (job.row.account != id || !job.row.hold) continue;
+    all.push_back({.job = job_id,
+                   .call = job.call,
+                   .state = job.row.state,
+                   .cost = job.row.hold->cost,
+                   .amounts = job.row.hold->amounts});
+  }
+  const auto more = [](const Holder& a, const Holder& b) {
+    return a.cost != b.cost ? a.cost > b.cost : a.job < b.job;
+  };
+  const auto end = all.begin() + static_cast<std::ptrdiff_t>(std::min(limit, all.size()));
+  std::partial_sort(all.begin(), end, all.end(), more);
+  all.erase(end, all.end());
+  return all;
+}
+
+std::vector<PeriodRow> Engine::State::periods() const {
+  std::vector<PeriodRow> rows;
+  const auto add = [&rows](const Payer& payer) {
+    for (const Book& book : payer.books) rows.push_back(book.row);
+  };
+  for (const auto& [id, account] : accounts_) add(*account);
+  for (const auto& [name, team] : teams_) add(*team);
+  add(platform_);
+  return rows;
 }
 
 Engine::Stats Engine::State::stats() const {
@@ -219,8 +338,23 @@ std::vector<PutQueueCount> Engine::State::queue_counts() const {
   return counts;
 }
 
+bool Engine::State::may_start_job(const Queue& queue, Timestamp now) const {
+  if (queue.window.empty()) return false;
+  const Account& account = *queue.account;
+  const auto& cap = account.plan->limits.concurrent_jobs;
+  if (cap && account.running >= *cap) return false;
+  const JobRow& first = jobs_.at(queue.window.front().second).row;
+  const std::int64_t tokens = first.hold ? first.hold->amounts[policy::Meter::kTokens] : 0;
+  return std::ranges::all_of(payers(account), [&](const Payer* payer) {
+    if (payer == nullptr) return true;
+    if (payer->rates.wait(promise_of(*payer).rates, tokens, now.mono) > Duration{0}) return false;
+    const auto* terms = payer->scope == Scope::kAccount ? nullptr : static_cast<const Group*>(payer)->terms;
+    return terms == nullptr || !terms->concurrent_jobs || payer->running < *terms->concurrent_jobs;
+  });
+}
+
 // From first principles, not from the rings: the rings are what is being tested.
-std::optional<JobId> Engine::State::startable() const {
+std::optional<JobId> Engine::State::startable(Timestamp now) const {
   if (draining_) return std::nullopt;
   std::map<const Pool*, std::uint32_t> low_running;
   for (const auto& [id, attempt] : tries_) {
@@ -228,16 +362,14 @@ std::optional<JobId> Engine::State::startable() const {
       ++low_running[attempt.pool];
   }
   for (const auto& [id, account] : accounts_) {
-    const auto& cap = account->plan->limits.concurrent_jobs;
-    if (cap && account->running >= *cap) continue;
     for (const auto& queue : account->queues) {
       const Pool& pool = *queue->pool;
-      if (queue->window.empty() || pool.running >= pool.slots) continue;
+      if (pool.running >= pool.slots || (queue->calls.empty() && !may_start_job(*queue, now))) continue;
       const auto configured = policy_->pools.find(pool.name);
       const std::uint32_t headroom = configured != policy_->pools.end() ? configured->second.headroom : 0;
       const bool low = account->plan->priority_class < policy::PriorityClass::kHigh;
       if (low && low_running[&pool] + headroom >= pool.slots) continue;
-      return queue->window.front().second;
+      return next_of(*queue).row.id;
     }
   }
   return std::nullopt;

@@ -1,0 +1,154 @@
+// Calls: work that is answered while its caller waits. A call is a job whose row is written nowhere: it
+// stands in the same rings, before the jobs of its account, and ends with an answer instead of a state. What
+// it holds is in the books of its periods, apart from what jobs hold, so that a crash takes it as used.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "engine/state.h"
+
+namespace turnpike::engine {
+namespace {
+
+std::chrono::seconds seconds_up(Duration wait) {
+  return std::max(std::chrono::seconds(1), std::chrono::ceil<std::chrono::seconds>(wait));
+}
+
+Error too_fast(const Payer& payer, const char* rate, const RateView& view, Duration wait) {
+  Error error{.code = ErrorCode::kRateLimited, .message = {}, .param = {}};
+  error.retryable = true;
+  error.retry_after = seconds_up(wait);
+  error.message = fmt::format("too fast: the limit {} of the {} is reached; come back in {} s", rate,
+                              scope_name(payer.scope), error.retry_after->count());
+  const auto& window = std::string_view(rate) == "tokens_per_minute" ? view.tokens : view.requests;
+  LimitReached limit{.scope = scope_name(payer.scope),
+                     .meter = rate,
+                     .limit = fmt::to_string(window ? window->limit : 0),
+                     .used = fmt::to_string(window ? window->limit - window->remaining : 0),
+                     .held = "0",
+                     .wanted = "1",
+                     .resets_at = {}};
+  error.limit = std::make_shared<const LimitReached>(std::move(limit));
+  return error;
+}
+
+Error too_many(const Payer& payer, std::uint32_t cap, std::uint32_t now_running) {
+  Error error{.code = ErrorCode::kConcurrencyLimited,
+              .message = fmt::format(
+                  "{} calls of the {} are being answered, and {} may be at once: come back when one has "
+                  "ended",
+                  now_running, scope_name(payer.scope), cap),
+              .param = {}};
+  error.retryable = true;
+  error.retry_after = std::chrono::seconds(1);
+  error.limit = std::make_shared<const LimitReached>(LimitReached{.scope = scope_name(payer.scope),
+                                                                  .meter = "concurrent_calls",
+                                                                  .limit = fmt::to_string(cap),
+                                                                  .used = fmt::to_string(now_running),
+                                                                  .held = "0",
+                                                                  .wanted = "1",
+                                                                  .resets_at = {}});
+  return error;
+}
+
+}  // namespace
+
+std::optional<Error> Engine::State::call_refusal(const Account& account, const Want& want,
+                                                 Timestamp now) const {
+  const std::int64_t tokens = want.amounts[policy::Meter::kTokens];
+  for (const Payer* payer : payers(account)) {
+    if (payer == nullptr) continue;
+    const policy::Rates& rates = promise_of(*payer).rates;
+    if (!rates.any()) continue;
+    const Duration wait = payer->rates.wait(rates, tokens, now.mono);
+    if (wait > Duration{0}) {
+      return too_fast(*payer, payer->rates.tightest(rates, tokens, now.mono),
+                      payer->rates.view(rates, now.mono), wait);
+    }
+  }
+  for (const Payer* payer : payers(account)) {
+    if (payer == nullptr) continue;
+    std::optional<std::uint32_t> cap;
+    if (payer->scope == Scope::kAccount) {
+      cap = account.plan->limits.concurrent_calls;
+    } else if (const auto* terms = static_cast<const Group*>(payer)->terms) {
+      cap = terms->concurrent_calls;
+    }
+    if (cap && payer->calls >= *cap) return too_many(*payer, *cap, payer->calls);
+  }
+  return refusal(account, want, now);
+}
+
+Result<Admitted> Engine::State::admit(NewCall call, Timestamp now, Changes& out) {
+  Account* account = find_account(call.account);
+  if (account == nullptr) return fail(ErrorCode::kNotFound, "no such account", "account");
+  heard(now);
+  auto want = want_of(*account, call.estimate, policy::Meter::kCalls, std::move(call.content_type),
+                      call.candidate.price, call.candidate.remote, call.extras);
+  if (!want) return std::unexpected(std::move(want.error()));
+  if (auto refused = call_refusal(*account, *want, now)) return std::unexpected(std::move(*refused));
+
+  const std::int64_t tokens = want->amounts[policy::Meter::kTokens];
+  for (Payer* payer : payers(*account)) {
+    if (payer == nullptr) continue;
+    payer->rates.take(promise_of(*payer).rates, tokens, now.mono);
+    ++payer->calls;
+  }
+  Job& job = jobs_.try_emplace(call.id).first->second;
+  job.call = true;
+  job.at_once = account->plan->admission == policy::Admission::kFast && !near_a_limit(*account, *want, now);
+  job.timeout = call.timeout;
+  job.body = std::move(call.body);
+  JobRow& row = job.row;
+  row.id = call.id;
+  row.account = call.account;
+  row.state = JobState::kQueued;
+  row.pool = std::move(call.candidate.pool);
+  row.task = std::move(call.task);
+  row.plan = account->plan->name;
+  row.provider = std::move(call.candidate.provider);
+  row.model = std::move(call.candidate.model);
+  row.model_version = std::move(call.candidate.model_version);
+  row.upstream_model = std::move(call.candidate.upstream_model);
+  row.max_attempts = 1;
+  row.created_at = now.wall;
+  row.queued_at = now.wall;
+  row.content_type = want->content;
+  row.hold = take(*account, std::move(*want), true, now, out);
+  job.took = &took(row.task, row.provider);
+  Queue& queue = queue_of(*account, row.pool);
+  queue.calls.insert(row.id);
+  job.patience_end = now.mono + call.patience;
+  patience_.insert({job.patience_end, row.id});
+  sync_ring(queue, now);
+  const JobId id = row.id;
+  finish(now, out);
+  return Admitted{.started = jobs_.at(id).row.state == JobState::kProcessing};
+}
+
+// The call has ended: its row, with what it was charged, goes to who waits for it.
+void Engine::State::answer(Job& job, const std::string& team, std::optional<Error> error, Changes& out) {
+  --find_account(job.row.account)->calls;
+  --platform_.calls;
+  if (Group* group = team_named(team)) --group->calls;
+  release_hold(job.row, true);
+  const JobId id = job.row.id;
+  out.effects.emplace_back(AnswerCall{.row = std::move(job.row), .error = std::move(error)});
+  jobs_.erase(id);
+}
+
+// A call that waited for room, and gets none.
+void Engine::State::give_up(JobId id, Error error, Timestamp now, Changes& out) {
+  Job& job = jobs_.at(id);
+  Queue& queue = queue_of(*find_account(job.row.account), job.row.pool);
+  queue.calls.erase(id);
+  patience_.erase({job.patience_end, id});
+  sync_ring(queue, now);
+  job.row.state = JobState::kFailed;
+  job.row.finished_at = now.wall;
+  answer(job, job.row.hold->team, std::move(error), out);
+}
+
+}  // namespace turnpike::engine

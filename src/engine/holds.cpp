@@ -1,0 +1,695 @@
+// What is held, settled and written into books and ledger. A hold is taken in the books of the account, its
+// team and the platform together, or in none.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "engine/state.h"
+#include "policy/estimate.h"
+
+namespace turnpike::engine {
+namespace {
+
+using policy::Amounts;
+using policy::index_of;
+using policy::kMeterCount;
+using policy::Meter;
+
+constexpr std::uint8_t kContentNumber = 100;  // PeriodRow::told: content[0]; then 101, ...
+constexpr std::uint8_t kCostNumber = 255;
+
+Meter meter_at(std::size_t index) {
+  return static_cast<Meter>(index);
+}
+
+PeriodRow::Content* content_of(PeriodRow& row, std::string_view type) {
+  const auto found = std::ranges::find(row.content, type, &PeriodRow::Content::type);
+  return found == row.content.end() ? nullptr : &*found;
+}
+const PeriodRow::Content* content_of(const PeriodRow& row, std::string_view type) {
+  const auto found = std::ranges::find(row.content, type, &PeriodRow::Content::type);
+  return found == row.content.end() ? nullptr : &*found;
+}
+
+PeriodRow::Content& content_made(PeriodRow& row, const std::string& type) {
+  if (auto* known = content_of(row, type)) return *known;
+  return row.content.emplace_back(PeriodRow::Content{.type = type});
+}
+
+bool in_force(const Grant& grant, Wall now) {
+  return grant.expires_at == kNever || grant.expires_at > now;
+}
+
+std::int64_t left_of(const Grant& grant) {
+  return std::max<std::int64_t>(0, grant.amount - grant.spent);
+}
+
+// What a grant's limit is without it, what was used in all: the rest is the grants', the one that expires
+// first pays first.
+void spend_grants(std::vector<Grant>& grants, std::int64_t over, Wall began, Wall ended, auto matches) {
+  std::vector<Grant*> of;
+  for (Grant& grant : grants) {
+    const bool was_there = grant.granted_at < ended && in_force(grant, began);
+    if (was_there && matches(grant) && left_of(grant) > 0) of.push_back(&grant);
+  }
+  std::ranges::stable_sort(of, {}, [](const Grant* grant) {
+    return grant->expires_at == kNever ? Wall::max() : grant->expires_at;
+  });
+  for (Grant* grant : of) {
+    if (over <= 0) return;
+    const std::int64_t taken = std::min(over, left_of(*grant));
+    grant->spent += taken;
+    over -= taken;
+  }
+}
+
+Amounts over(const Amounts& used, const Amounts& held) {
+  Amounts debt;
+  for (std::size_t i = 0; i < kMeterCount; ++i)
+    debt.of[i] = std::max<std::int64_t>(0, used.of[i] - held.of[i]);
+  return debt;
+}
+
+// What a completed try used. Characters and pictures are counted by what was asked where the provider does
+// not say; tokens of an upstream that says nothing at all are taken at what was held.
+Amounts used_by(const Hold& hold, const Usage& usage) {
+  Amounts used = policy::amounts_of(usage);
+  for (const Meter asked : {Meter::kCharacters, Meter::kImages}) {
+    if (used[asked] == 0) used[asked] = hold.amounts[asked];
+  }
+  if (used[Meter::kTokens] == 0 && hold.may_bill) {
+    for (const Meter meter : {Meter::kTokens, Meter::kInputTokens, Meter::kOutputTokens})
+      used[meter] = hold.amounts[meter];
+  }
+  used[Meter::kJobs] = hold.amounts[Meter::kJobs];
+  used[Meter::kCalls] = hold.amounts[Meter::kCalls];
+  return used;
+}
+
+Money price_of(const Hold& hold, const Amounts& used) {
+  if (!hold.price) return {};
+  // Beyond what money can count, the hold is the best that is known.
+  return policy::cost_of(*hold.price, used).value_or(hold.cost);
+}
+
+Money price_of_billed(const Hold& hold, const Usage& usage) {
+  const Amounts used = policy::amounts_of(usage);
+  return used.zero() ? Money{} : price_of(hold, used);
+}
+
+const std::optional<Usage>& billed_of(const TryOutcome& outcome) {
+  static const std::optional<Usage> kUnknown;
+  if (const auto* failed = std::get_if<TryFailed>(&outcome)) return failed->billed;
+  if (const auto* stopped = std::get_if<TryStopped>(&outcome)) return stopped->billed;
+  if (const auto* back = std::get_if<TryHandedBack>(&outcome)) return back->billed;
+  return kUnknown;
+}
+
+}  // namespace
+
+// --- Who pays, and what they may
+
+std::array<Payer*, 3> Engine::State::payers(const Account& account) const {
+  // The groups are the state's own; asking for them changes nothing.
+  return {const_cast<Account*>(&account), account.group, const_cast<Group*>(&platform_)};
+}
+
+const policy::Promise& Engine::State::promise_of(const Payer& payer) const {
+  static const policy::Promise kNothing;
+  if (payer.scope == Scope::kAccount) return static_cast<const Account&>(payer).plan->promise;
+  const auto* terms = static_cast<const Group&>(payer).terms;
+  return terms != nullptr ? terms->promise : kNothing;
+}
+
+policy::Period Engine::State::period_of(const Payer& payer, Timestamp now) const {
+  if (!payer.books.empty()) {
+    const PeriodRow& last = payer.books.back().row;
+    // Never back: when the clock is set back, the period that has begun goes on.
+    if (now.wall < last.end) return {last.start, last.end};
+  }
+  policy::Period period;
+  const policy::PeriodRule& rule = promise_of(payer).period;
+  if (payer.scope == Scope::kAccount) {
+    const AccountRow& row = static_cast<const Account&>(payer).row;
+    const std::string& zone = row.time_zone.empty() ? policy_->accounts.time_zone : row.time_zone;
+    period =
+        policy::period_at(rule, zone, row.anchor_at == kNever ? row.created_at : row.anchor_at, now.wall);
+  } else {
+    const auto* terms = static_cast<const Group&>(payer).terms;
+    period = policy::period_at(rule, terms != nullptr ? terms->time_zone : "UTC", kNever, now.wall);
+  }
+  // A new rule, zone or anchor counts from the end of the last period on.
+  if (!payer.books.empty()) period.start = std::max(period.start, payer.books.back().row.end);
+  return period;
+}
+
+const Book* Engine::State::current_book(const Payer& payer, Timestamp now) const {
+  if (payer.books.empty() || now.wall >= payer.books.back().row.end) return nullptr;
+  return &payer.books.back();
+}
+
+Book* Engine::State::book_at(Payer& payer, Wall start) {
+  const auto found = std::ranges::find(payer.books, start, [](const Book& book) { return book.row.start; });
+  return found == payer.books.end() ? nullptr : &*found;
+}
+
+Book& Engine::State::open_book(Payer& payer, Timestamp now, Changes& out) {
+  if (!payer.books.empty() && now.wall < payer.books.back().row.end) return payer.books.back();
+  const policy::Period period = period_of(payer, now);
+  if (!payer.books.empty() && payer.books.back().row.current) close_book(payer, payer.books.back(), now, out);
+  Book& book = payer.books.emplace_back();
+  book.row.scope = payer.scope;
+  book.row.account = payer.account;
+  book.row.team = payer.team;
+  book.row.start = period.start;
+  book.row.end = period.end;
+  mark(payer, book);
+  return book;
+}
+
+// A period is over: grants have paid for what was beyond the plan, and rules look at what was not used.
+void Engine::State::close_book(Payer& payer, Book& book, Timestamp now, Changes& out) {
+  book.row.current = false;
+  mark(payer, book);
+  if (payer.scope != Scope::kAccount) return;
+  auto& account = static_cast<Account&>(payer);
+  std::vector<Grant>& grants = account.row.grants;
+  if (!grants.empty()) {
+    const std::vector<Grant> before = grants;
+    const policy::Promise& promise = account.plan->promise;
+    const PeriodRow& row = book.row;
+    for (std::size_t i = 0; i < kMeterCount; ++i) {
+      if (!promise.quotas.meters[i]) continue;
+      const std::int64_t beyond = row.used.of[i] + row.held.of[i] - *promise.quotas.meters[i];
+      spend_grants(grants, beyond, row.start, row.end,
+                   [i](const Grant& g) { return g.meter == meter_at(i); });
+    }
+    for (const PeriodRow::Content& content : row.content) {
+      const auto quota = promise.quotas.content.find(content.type);
+      if (quota == promise.quotas.content.end() || !quota->second) continue;
+      spend_grants(grants, content.used + content.held - *quota->second, row.start, row.end,
+                   [&](const Grant& g) { return g.content == content.type; });
+    }
+    if (promise.cost_cap) {
+      const Money beyond = row.cost_used + row.cost_held - promise.cost_cap->monthly;
+      spend_grants(grants, beyond.nanos, row.start, row.end,
+                   [](const Grant& g) { return !g.meter && g.content.empty(); });
+    }
+    std::erase_if(grants, [&](const Grant& g) { return left_of(g) == 0 || !in_force(g, now.wall); });
+    if (grants != before) out.mutations.emplace_back(PutAccount{account.row});
+  }
+  follow_rules(account, book, policy::Rule::When::kBelow, now, out);
+}
+
+void Engine::State::mark(Payer& payer, Book& book) {
+  book.dirty = true;
+  if (payer.dirty) return;
+  payer.dirty = true;
+  dirty_payers_.push_back(&payer);
+}
+
+template <typename Each>
+void Engine::State::each_book(const Account& account, const Hold& hold, Each each) {
+  const auto visit = [&](Payer* payer, Wall start) {
+    if (payer == nullptr || start == kNever) return;
+    Book* book = book_at(*payer, start);
+    CHECK(book != nullptr);  // books stay while something is held in them, or may still be corrected
+    each(*payer, *book);
+    mark(*payer, *book);
+  };
+  visit(const_cast<Account*>(&account), hold.account_period);
+  if (!hold.team.empty()) visit(team_named(hold.team), hold.team_period);
+  visit(&platform_, hold.platform_period);
+}
+
+std::optional<std::int64_t> Engine::State::limit_of(const Payer& payer, Meter meter, Wall now) const {
+  auto limit = promise_of(payer).quotas.meters[index_of(meter)];
+  if (!limit || payer.scope != Scope::kAccount) return limit;
+  for (const Grant& grant : static_cast<const Account&>(payer).row.grants) {
+    if (grant.meter == meter && in_force(grant, now)) *limit += left_of(grant);
+  }
+  return limit;
+}
+
+std::optional<std::int64_t> Engine::State::limit_of(const Payer& payer, std::string_view content,
+                                                    Wall now) const {
+  const auto& quotas = promise_of(payer).quotas.content;
+  const auto found = quotas.find(content);
+  if (found == quotas.end() || !found->second) return std::nullopt;
+  std::int64_t limit = *found->second;
+  if (payer.scope != Scope::kAccount) return limit;
+  for (const Grant& grant : static_cast<const Account&>(payer).row.grants) {
+    if (grant.content == content && in_force(grant, now)) limit += left_of(grant);
+  }
+  return limit;
+}
+
+std::optional<Money> Engine::State::cap_of(const Payer& payer, Wall now) const {
+  const auto& cap = promise_of(payer).cost_cap;
+  if (!cap) return std::nullopt;
+  Money limit = cap->monthly;
+  if (payer.scope != Scope::kAccount) return limit;
+  for (const Grant& grant : static_cast<const Account&>(payer).row.grants) {
+    if (!grant.meter && grant.content.empty() && in_force(grant, now)) limit += Money{left_of(grant)};
+  }
+  return limit;
+}
+
+bool Engine::State::hard_stop(const Account& account) const {
+  return std::ranges::any_of(payers(account), [this](const Payer* payer) {
+    if (payer == nullptr) return false;
+    const auto& cap = promise_of(*payer).cost_cap;
+    return cap && cap->hard_stop;
+  });
+}
+
+// --- Asking
+
+Result<Want> Engine::State::want_of(const Account& account, const Amounts& estimate, Meter count,
+                                    std::string content, policy::PricePtr price, bool remote,
+                                    const std::vector<std::string>& extras) const {
+  const policy::Plan& plan = *account.plan;
+  if (!content.empty() && plan.content_types &&
+      std::ranges::find(*plan.content_types, content) == plan.content_types->end()) {
+    return fail(ErrorCode::kNotInPlan,
+                fmt::format("plan {} does not have content type {}", plan.name, content), "content_type");
+  }
+  Want want{.amounts = estimate,
+            .content = std::move(content),
+            .price = std::move(price),
+            .remote = remote,
+            .cost = {}};
+  if (hard_stop(account)) {
+    // What cannot be priced cannot be kept below a cap.
+    if (!want.price) {
+      return fail(
+          ErrorCode::kModelNotAllowed,
+          fmt::format("the model has no price, and plan {} has a hard cost cap: the operator must price it "
+                      "(section `prices`), or choose another model",
+                      plan.name),
+          "model");
+    }
+    if (!extras.empty()) {
+      return fail(
+          ErrorCode::kInvalidRequest,
+          fmt::format("`{}` costs extra and has no price here, and plan {} has a hard cost cap: leave it out",
+                      extras.front(), plan.name),
+          extras.front());
+    }
+    if (const auto missing = policy::unpriced(*want.price, estimate); !missing.empty()) {
+      return fail(
+          ErrorCode::kModelNotAllowed,
+          fmt::format("the price of this model says nothing about {}, and plan {} has a hard cost cap: the "
+                      "operator must complete it (section `prices`)",
+                      missing.front(), plan.name),
+          "model");
+    }
+  }
+  if (want.price) {
+    const auto cost = policy::cost_at_most(*want.price, estimate);
+    if (!cost) {
+      return fail(ErrorCode::kInvalidRequest,
+                  "the request asks for more than money can count: lower its sizes or limits", "input");
+    }
+    want.cost = *cost;
+  }
+  want.amounts[count] = 1;
+  return want;
+}
+
+Result<Want> Engine::State::want_of(const JobRow& row) const {
+  const auto provider = policy_->providers.find(row.provider);
+  const bool remote =
+      provider != policy_->providers.end() && provider->second.kind == policy::ProviderKind::kOpenAi;
+  return want_of(*find_account(row.account), row.estimate, Meter::kJobs, row.content_type,
+                 policy_->price(row.provider, row.upstream_model), remote, {});
+}
+
+std::optional<Error> Engine::State::refusal(const Account& account, const Want& want, Timestamp now) const {
+  for (const Payer* payer : payers(account)) {
+    if (payer == nullptr) continue;
+    if (auto refused = refusal(*payer, want, now)) return refused;
+  }
+  return std::nullopt;
+}
+
+std::optional<Error> Engine::State::refusal(const Payer& payer, const Want& want, Timestamp now) const {
+  static const PeriodRow kNothingYet;
+  const Book* book = current_book(payer, now);
+  const PeriodRow& row = book != nullptr ? book->row : kNothingYet;
+  for (std::size_t i = 0; i < kMeterCount; ++i) {
+    if (want.amounts.of[i] <= 0) continue;
+    const auto limit = limit_of(payer, meter_at(i), now.wall);
+    if (!limit || row.used.of[i] + row.held.of[i] + want.amounts.of[i] <= *limit) continue;
+    const auto show = [i](std::int64_t amount) { return policy::show_amount(meter_at(i), amount); };
+    return refused(payer, policy::meter_name(meter_at(i)).name, ErrorCode::kQuotaExceeded,
+                   {show(*limit), show(row.used.of[i]), show(row.held.of[i]), show(want.amounts.of[i])}, book,
+                   now);
+  }
+  if (!want.content.empty()) {
+    const auto* content = content_of(row, want.content);
+    const std::int64_t used = content != nullptr ? content->used : 0;
+    const std::int64_t held = content != nullptr ? content->held : 0;
+    if (const auto limit = limit_of(payer, want.content, now.wall); limit && used + held + 1 > *limit) {
+      return refused(payer, want.content, ErrorCode::kQuotaExceeded,
+                     {fmt::to_string(*limit), fmt::to_string(used), fmt::to_string(held), "1"}, book, now);
+    }
+  }
+  const auto& cap = promise_of(payer).cost_cap;
+  if (!cap || !cap->hard_stop) return std::nullopt;
+  const Money limit = *cap_of(payer, now.wall);
+  if (row.cost_used + row.cost_held + want.cost <= limit) return std::nullopt;
+  return refused(payer, "cost_usd", ErrorCode::kCostCapReached,
+                 {to_string(limit), to_string(row.cost_used), to_string(row.cost_held), to_string(want.cost)},
+                 book, now);
+}
+
+bool Engine::State::could_ever(const Account& account, const Want& want, Timestamp now) const {
+  for (const Payer* payer : payers(account)) {
+    if (payer == nullptr) continue;
+    for (std::size_t i = 0; i < kMeterCount; ++i) {
+      const auto limit = limit_of(*payer, meter_at(i), now.wall);
+      if (limit && want.amounts.of[i] > *limit) return false;
+    }
+    const auto content = want.content.empty() ? std::nullopt : limit_of(*payer, want.content, now.wall);
+    if (content && *content < 1) return false;
+    const auto& cap = promise_of(*payer).cost_cap;
+    if (cap && cap->hard_stop && want.cost > *cap_of(*payer, now.wall)) return false;
+  }
+  return true;
+}
+
+Error Engine::State::refused(const Payer& payer, std::string meter, ErrorCode code,
+                             std::array<std::string, 4> figures, const Book* book, Timestamp now) const {
+  const policy::Period period =
+      book != nullptr ? policy::Period{book->row.start, book->row.end} : period_of(payer, now);
+  const std::string whose = payer.scope == Scope::kAccount
+                                ? "plan " + static_cast<const Account&>(payer).plan->name
+                            : payer.scope == Scope::kTeam ? "team " + payer.team
+                                                          : std::string("the platform");
+  auto& [limit, used, held, wanted] = figures;
+  Error error{
+      .code = code,
+      .message = fmt::format("{} allows {} {} in this period; {} are used, {} are held by work that has not "
+                             "ended, and this would hold {} more: wait for the next period, ask for less, or "
+                             "upgrade",
+                             whose, limit, meter, used, held, wanted),
+      .param = {}};
+  error.limit = std::make_shared<const LimitReached>(LimitReached{.scope = scope_name(payer.scope),
+                                                                  .meter = std::move(meter),
+                                                                  .limit = std::move(limit),
+                                                                  .used = std::move(used),
+                                                                  .held = std::move(held),
+                                                                  .wanted = std::move(wanted),
+                                                                  .resets_at = unix_seconds(period.end)});
+  return error;
+}
+
+// Whether so little is left that a crash could let it be passed: then a call waits for its hold to be
+// durable.
+bool Engine::State::near_a_limit(const Account& account, const Want& want, Timestamp now) const {
+  const auto near = [](std::int64_t used, std::int64_t held, std::int64_t wanted, std::int64_t limit) {
+    return used + held + wanted > limit - limit / 10;
+  };
+  for (const Payer* payer : payers(account)) {
+    const Book* book = payer != nullptr ? current_book(*payer, now) : nullptr;
+    if (book == nullptr) continue;
+    const PeriodRow& row = book->row;
+    const auto& promise = promise_of(*payer);
+    for (std::size_t i = 0; i < kMeterCount; ++i) {
+      const auto& limit = promise.quotas.meters[i];
+      if (limit && want.amounts.of[i] > 0 && near(row.used.of[i], row.held.of[i], want.amounts.of[i], *limit))
+        return true;
+    }
+    const auto& cap = promise.cost_cap;
+    if (cap && cap->hard_stop &&
+        near(row.cost_used.nanos, row.cost_held.nanos, want.cost.nanos, cap->monthly.nanos)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// --- Taking and giving back
+
+Hold Engine::State::take(Account& account, Want want, bool call, Timestamp now, Changes& out) {
+  Hold hold;
+  hold.amounts = want.amounts;
+  hold.cost = want.cost;
+  hold.content = std::move(want.content);
+  hold.may_bill = want.remote || (want.price && !want.price->free());
+  hold.price = std::move(want.price);
+  hold.price_version = price_version_;
+  hold.account_period = open_book(account, now, out).row.start;
+  hold.platform_period = open_book(platform_, now, out).row.start;
+  if (account.group != nullptr) {
+    hold.team = account.group->team;
+    hold.team_period = open_book(*account.group, now, out).row.start;
+  }
+  if (options_.fault == Fault::kCheckedNotHeld) return hold;
+  each_book(account, hold, [&](Payer&, Book& book) {
+    PeriodRow& row = book.row;
+    row.held += hold.amounts;
+    row.cost_held += hold.cost;
+    ++row.holds;
+    if (!hold.content.empty()) ++content_made(row, hold.content).held;
+    if (!call) return;
+    row.calls_held += hold.amounts;
+    row.cost_calls_held += hold.cost;
+    if (!hold.content.empty()) ++content_made(row, hold.content).calls_held;
+  });
+  return hold;
+}
+
+void Engine::State::let_go(const Account& account, const Hold& hold, bool call) {
+  each_book(account, hold, [&](Payer&, Book& book) {
+    if (options_.fault == Fault::kCheckedNotHeld) return;
+    PeriodRow& row = book.row;
+    row.held -= hold.amounts;
+    row.cost_held -= hold.cost;
+    --row.holds;
+    if (!hold.content.empty()) --content_made(row, hold.content).held;
+    if (!call) return;
+    row.calls_held -= hold.amounts;
+    row.cost_calls_held -= hold.cost;
+    if (!hold.content.empty()) --content_made(row, hold.content).calls_held;
+  });
+}
+
+void Engine::State::release_hold(JobRow& row, bool call) {
+  if (!row.hold) return;
+  let_go(*find_account(row.account), *row.hold, call);
+  row.hold.reset();
+}
+
+// --- Charging
+
+LedgerEntry Engine::State::entry_of(EntryKind kind, const JobRow& row, const Hold& hold, TryId id, bool call,
+                                    Timestamp now) const {
+  return {.kind = kind,
+          .at = now.wall,
+          .account = row.account,
+          .team = hold.team,
+          .plan = row.plan,
+          .job = row.id,
+          .attempt = row.attempt,
+          .try_id = id,
+          .call = call,
+          .task = row.task,
+          .provider = row.provider,
+          .model = row.model,
+          .model_version = row.model_version,
+          .price_version = hold.price_version,
+          .meters = {},
+          .content = {},
+          .cost = {},
+          .debt = {},
+          .account_period = hold.account_period,
+          .team_period = hold.team_period,
+          .platform_period = hold.platform_period};
+}
+
+// Writes an entry into the ledger and into the books of its periods.
+void Engine::State::post(Account& account, const Hold& hold, LedgerEntry entry, const Amounts& debt,
+                         Timestamp now, Changes& out) {
+  Hold where = hold;
+  if (options_.fault == Fault::kCurrentPeriod) {
+    where.account_period = entry.account_period = open_book(account, now, out).row.start;
+    where.platform_period = entry.platform_period = open_book(platform_, now, out).row.start;
+  }
+  const std::int64_t sign = entry.kind == EntryKind::kReversal ? -1 : 1;
+  each_book(account, where, [&](Payer& payer, Book& book) {
+    PeriodRow& row = book.row;
+    row.used += entry.meters;
+    row.cost_used += entry.cost;
+    row.debt += debt;
+    row.cost_debt += entry.debt;
+    if (!entry.content.empty()) content_made(row, entry.content).used += sign;
+    tell_thresholds(payer, book, now, out);
+  });
+  out.mutations.emplace_back(AddEntry{std::move(entry)});
+  if (Book* book = book_at(account, where.account_period); book != nullptr && book->row.current) {
+    follow_rules(account, *book, policy::Rule::When::kAbove, now, out);
+  }
+}
+
+void Engine::State::charge_completed(Job& job, TryId id, const Usage& usage, Timestamp now, Changes& out) {
+  JobRow& row = job.row;
+  if (!row.hold) return;
+  Account& account = *find_account(row.account);
+  const Hold hold = *row.hold;
+  LedgerEntry entry = entry_of(EntryKind::kCompleted, row, hold, id, job.call, now);
+  entry.meters = used_by(hold, usage);
+  entry.cost = price_of(hold, entry.meters);
+  entry.debt = std::max(Money{}, entry.cost - hold.cost);
+  entry.content = hold.content;
+  row.cost += entry.cost;
+  for (Payer* payer : payers(account)) {
+    if (payer == nullptr) continue;
+    payer->rates.correct(promise_of(*payer).rates,
+                         entry.meters[Meter::kTokens] - hold.amounts[Meter::kTokens], now.mono);
+  }
+  release_hold(row, job.call);
+  const Amounts debt = over(entry.meters, hold.amounts);
+  post(account, hold, std::move(entry), debt, now, out);
+}
+
+bool Engine::State::charge_failed(Job& job, TryId id, EntryKind kind, const std::optional<Usage>& billed,
+                                  Timestamp now, Changes& out) {
+  JobRow& row = job.row;
+  if (!row.hold) return true;
+  const Hold& hold = *row.hold;
+  const Money cost = billed ? price_of_billed(hold, *billed) : hold.may_bill ? hold.cost : Money{};
+  if (cost == Money{}) return true;
+  Account& account = *find_account(row.account);
+  LedgerEntry entry = entry_of(kind, row, hold, id, job.call, now);
+  entry.cost = cost;
+  entry.debt = std::max(Money{}, cost - hold.cost);
+  row.cost += cost;
+  if (kind == EntryKind::kLost) {
+    each_book(account, hold, [](Payer&, Book& book) { ++book.late; });
+    late_.insert_or_assign(id, Late{.hold = hold, .charged = entry});
+    late_order_.push_back(id);
+    while (late_order_.size() > kLateMax) {
+      const TryId oldest = late_order_.front();
+      late_order_.pop_front();
+      forget_late(oldest);
+    }
+  }
+  post(account, hold, std::move(entry), {}, now, out);
+  // The next try may cost as much again: what is held for it must still fit.
+  bool fits = true;
+  each_book(account, hold, [&](Payer& payer, Book& book) {
+    const auto& cap = promise_of(payer).cost_cap;
+    if (cap && cap->hard_stop)
+      fits = fits && book.row.cost_used + book.row.cost_held <= *cap_of(payer, now.wall);
+  });
+  return fits;
+}
+
+// What a lost or cancelled try turned out to have used takes the place of what was charged for it.
+void Engine::State::correct_late(TryId id, const TryOutcome& outcome, Timestamp now, Changes& out) {
+  const auto found = late_.find(id);
+  if (found == late_.end()) return;
+  const Late late = found->second;
+  const auto* completed = std::get_if<TryCompleted>(&outcome);
+  const std::optional<Usage>& billed = billed_of(outcome);
+  if (completed != nullptr || billed) {
+    const Money cost = completed != nullptr ? price_of(late.hold, used_by(late.hold, completed->usage))
+                                            : price_of_billed(late.hold, *billed);
+    if (cost != late.charged.cost) {
+      Account& account = *find_account(late.charged.account);
+      LedgerEntry entry = late.charged;
+      entry.at = now.wall;
+      if (options_.fault != Fault::kSettledTwice) {
+        entry.kind = EntryKind::kReversal;
+        entry.cost = -late.charged.cost;
+        entry.debt = -late.charged.debt;
+        post(account, late.hold, entry, {}, now, out);
+      }
+      entry.kind = EntryKind::kCorrection;
+      entry.cost = cost;
+      entry.debt = std::max(Money{}, cost - late.hold.cost);
+      post(account, late.hold, std::move(entry), {}, now, out);
+      const auto job = jobs_.find(late.charged.job);
+      if (job != jobs_.end()) {
+        job->second.row.cost += cost - late.charged.cost;
+        if (!job->second.call) put_job(job->second.row, nullptr, out);
+      }
+    }
+  }
+  forget_late(id);
+}
+
+void Engine::State::forget_late(TryId id) {
+  const auto found = late_.find(id);
+  if (found == late_.end()) return;
+  const Account& account = *find_account(found->second.charged.account);
+  each_book(account, found->second.hold, [](Payer&, Book& book) { --book.late; });
+  late_.erase(found);
+}
+
+// --- What follows from use
+
+void Engine::State::tell_thresholds(const Payer& payer, Book& book, Timestamp now, Changes& out) {
+  PeriodRow& row = book.row;
+  const policy::Promise& promise = promise_of(payer);
+  const auto look = [&](std::uint8_t number, std::int64_t used, std::int64_t limit, const auto& words) {
+    if (limit <= 0) return;
+    for (const std::uint32_t permille : promise.thresholds) {
+      if (static_cast<__int128>(used) * 1000 < static_cast<__int128>(limit) * permille) return;
+      const std::pair key{number, permille};
+      if (std::ranges::find(row.told, key) != row.told.end()) continue;
+      row.told.push_back(key);
+      const auto [meter, used_text, limit_text] = words();
+      out.events.push_back(Event{
+          .type = EventType::kUsageThreshold,
+          .at = now.wall,
+          .account = payer.account,
+          .job = {},
+          .text = fmt::format(
+              R"({{"scope":"{}","team":{},"meter":"{}","threshold_percent":{}{},"used":{},"limit":{},"resets_at":{}}})",
+              scope_name(payer.scope), payer.team.empty() ? "null" : "\"" + payer.team + "\"", meter,
+              permille / 10, permille % 10 == 0 ? "" : fmt::format(".{}", permille % 10), used_text,
+              limit_text, unix_seconds(row.end))});
+    }
+  };
+  using Words = std::tuple<std::string, std::string, std::string>;
+  for (std::size_t i = 0; i < kMeterCount; ++i) {
+    if (row.used.of[i] == 0 || !promise.quotas.meters[i]) continue;
+    const Meter meter = meter_at(i);
+    const std::int64_t limit = *limit_of(payer, meter, now.wall);
+    look(static_cast<std::uint8_t>(i), row.used.of[i], limit, [&] {
+      return Words{policy::meter_name(meter).name, policy::show_amount(meter, row.used.of[i]),
+                   policy::show_amount(meter, limit)};
+    });
+  }
+  for (std::size_t i = 0; i < row.content.size() && kContentNumber + i < kCostNumber; ++i) {
+    const PeriodRow::Content& content = row.content[i];
+    const auto limit = limit_of(payer, content.type, now.wall);
+    if (!limit || content.used == 0) continue;
+    look(static_cast<std::uint8_t>(kContentNumber + i), content.used, *limit,
+         [&] { return Words{content.type, fmt::to_string(content.used), fmt::to_string(*limit)}; });
+  }
+  if (const auto cap = cap_of(payer, now.wall)) {
+    look(kCostNumber, row.cost_used.nanos, cap->nanos, [&] {
+      return Words{"cost_usd", "\"" + to_string(row.cost_used) + "\"", "\"" + to_string(*cap) + "\""};
+    });
+  }
+}
+
+void Engine::State::follow_rules(Account& account, const Book& book, policy::Rule::When when, Timestamp now,
+                                 Changes& out) {
+  for (const policy::Rule& rule : policy_->rules) {
+    if (rule.when != when || rule.from != account.row.plan) continue;
+    const std::int64_t used = rule.meter ? book.row.used[*rule.meter] : book.row.cost_used.nanos;
+    const bool holds = when == policy::Rule::When::kAbove ? used >= rule.amount : used < rule.amount;
+    if (!holds) continue;
+    move_to_plan(account, rule.to, "rule:" + rule.name, now, out);
+    return;  // one move at a time: the new plan's rules look at the next use
+  }
+}
+
+}  // namespace turnpike::engine
