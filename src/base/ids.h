@@ -44,15 +44,6 @@ struct ArtifactTag {
 struct GrantTag {
   static constexpr std::string_view kPrefix = "grant_";
 };
-struct EndpointTag {
-  static constexpr std::string_view kPrefix = "whe_";
-};
-struct DeliveryTag {
-  static constexpr std::string_view kPrefix = "whd_";
-};
-struct AlertTag {
-  static constexpr std::string_view kPrefix = "alert_";
-};
 struct EventTag {
   static constexpr std::string_view kPrefix = "evt_";
 };
@@ -64,9 +55,6 @@ using KeyId = Id<KeyTag>;
 using RequestId = Id<RequestTag>;
 using ArtifactId = Id<ArtifactTag>;
 using GrantId = Id<GrantTag>;
-using EndpointId = Id<EndpointTag>;  // of outgoing webhooks
-using DeliveryId = Id<DeliveryTag>;
-using AlertId = Id<AlertTag>;
 using EventId = Id<EventTag>;  // (batch << 20) | index within the batch; not made from time
 
 std::string encode_id(std::string_view prefix, std::uint64_t value);

@@ -14,6 +14,10 @@ const char* error_code_name(ErrorCode code) {
       return "invalid_api_key";
     case ErrorCode::kNotInPlan:
       return "not_in_plan";
+    case ErrorCode::kQuotaExceeded:
+      return "quota_exceeded";
+    case ErrorCode::kCostCapReached:
+      return "cost_cap_reached";
     case ErrorCode::kModelNotAllowed:
       return "model_not_allowed";
     case ErrorCode::kLimitExceeded:

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "engine/state.h"
+#include "policy/contains.h"
 
 namespace turnpike::engine {
 
@@ -148,7 +149,7 @@ Result<void> Engine::State::check_change(const Account& account, const AccountCh
   if (const auto& grant = change.grant) {
     if (grant->amount <= 0 || grant->amount > policy::kAmountMax)
       return wrong("a grant gives more than 0, and at most 10^18 of the meter's smallest units", "amount");
-    if (!grant->content.empty() && !std::ranges::contains(policy_->content_types, grant->content))
+    if (!grant->content.empty() && !policy::contains(policy_->content_types, grant->content))
       return wrong(fmt::format("there is no content type `{}`", grant->content), "content_type");
     if (grant->expires_at != kNever && grant->expires_at <= now.wall)
       return wrong("the grant would have expired already", "expires_at");
@@ -158,7 +159,7 @@ Result<void> Engine::State::check_change(const Account& account, const AccountCh
     if (static_cast<std::size_t>(kept) >= kGrantsMax)
       return wrong(fmt::format("the account has {} grants already: revoke one", kGrantsMax), "grant");
   }
-  if (change.revoke && !std::ranges::contains(account.row.grants, *change.revoke, &Grant::id)) {
+  if (change.revoke && !policy::contains(account.row.grants, *change.revoke, &Grant::id)) {
     return fail(ErrorCode::kNotFound, fmt::format("the account has no grant {}", to_string(*change.revoke)),
                 "grant");
   }
@@ -235,7 +236,7 @@ void Engine::State::recover(Recovery recovery, Timestamp now, Changes& out) {
 // Calls die with the process that answered them. What they held is taken as used, for their upstreams may
 // have billed it.
 void Engine::State::recover_books(std::vector<PeriodRow> rows, Timestamp now, Changes& out) {
-  std::ranges::stable_sort(rows, {}, &PeriodRow::start);
+  std::ranges::sort(rows, {}, &PeriodRow::start);  // of one payer no two begin together
   for (PeriodRow& row : rows) {
     Payer* payer = &platform_;
     if (row.scope == Scope::kAccount) payer = find_account(row.account);
@@ -264,7 +265,9 @@ void Engine::State::recover_books(std::vector<PeriodRow> rows, Timestamp now, Ch
           .meters = held.calls_held,
           .content = {},
           .cost = held.cost_calls_held,
-          .debt = {}};
+          .debt = {},
+          .account_period = kNever,
+          .platform_period = kNever};
       if (payer.scope == Scope::kAccount) entry.account_period = held.start;
       if (payer.scope == Scope::kTeam) entry.team_period = held.start;
       if (payer.scope == Scope::kPlatform) entry.platform_period = held.start;

@@ -54,8 +54,8 @@ void spend_grants(std::vector<Grant>& grants, std::int64_t over, Wall began, Wal
     const bool was_there = grant.granted_at < ended && in_force(grant, began);
     if (was_there && matches(grant) && left_of(grant) > 0) of.push_back(&grant);
   }
-  std::ranges::stable_sort(of, {}, [](const Grant* grant) {
-    return grant->expires_at == kNever ? Wall::max() : grant->expires_at;
+  std::ranges::sort(of, {}, [](const Grant* grant) {
+    return std::pair(grant->expires_at == kNever ? Wall::max() : grant->expires_at, grant->id);
   });
   for (Grant* grant : of) {
     if (over <= 0) return;

@@ -1,5 +1,7 @@
 #include "engine/rows.h"
 
+#include <tuple>
+
 #include "engine/engine.h"
 
 namespace turnpike::engine {
@@ -49,8 +51,51 @@ const char* event_type_name(EventType t) {
       return "job.cancelled";
     case EventType::kJobExpired:
       return "job.expired";
+    case EventType::kUsageThreshold:
+      return "usage.threshold";
+    case EventType::kPlanChanged:
+      return "account.plan_changed";
   }
   return "job.failed";
+}
+
+bool operator==(const Hold& a, const Hold& b) {
+  const bool same_price = a.price == b.price || (a.price && b.price && *a.price == *b.price);
+  const auto rest = [](const Hold& hold) {
+    return std::tie(hold.amounts, hold.cost, hold.content, hold.team, hold.account_period, hold.team_period,
+                    hold.platform_period, hold.price_version, hold.may_bill);
+  };
+  return same_price && rest(a) == rest(b);
+}
+
+const char* scope_name(Scope scope) {
+  switch (scope) {
+    case Scope::kAccount:
+      return "account";
+    case Scope::kTeam:
+      return "team";
+    case Scope::kPlatform:
+      return "platform";
+  }
+  return "platform";
+}
+
+const char* entry_kind_name(EntryKind kind) {
+  switch (kind) {
+    case EntryKind::kCompleted:
+      return "completed";
+    case EntryKind::kFailed:
+      return "failed";
+    case EntryKind::kLost:
+      return "lost";
+    case EntryKind::kReversal:
+      return "reversal";
+    case EntryKind::kCorrection:
+      return "correction";
+    case EntryKind::kCallsLost:
+      return "calls_lost";
+  }
+  return "failed";
 }
 
 const char* waiting_for_name(WaitingFor w) {

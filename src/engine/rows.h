@@ -43,12 +43,12 @@ struct AccountRow {
   // The policy version whose plan applies, for who was subscribed when a plan with `grandfather` changed; 0:
   // the one in force.
   std::uint64_t plan_version = 0;
-  std::string
-      overrides;     // own limits over the plan's: a JSON object as policy::overridden reads it; empty: none
-  std::string team;  // shares this team's limits; empty: none
-  std::string time_zone;    // of its periods, IANA name; empty: accounts.time_zone of the configuration
-  Wall anchor_at = kNever;  // whose day anchored periods begin on; kNever: created_at
-  std::vector<Grant> grants;
+  std::string overrides =
+      {};  // own limits over the plan's: a JSON object as policy::overridden reads it; empty: none
+  std::string team = {};       // shares this team's limits; empty: none
+  std::string time_zone = {};  // of its periods, IANA name; empty: accounts.time_zone of the configuration
+  Wall anchor_at = kNever;     // whose day anchored periods begin on; kNever: created_at
+  std::vector<Grant> grants = {};
 };
 
 // --- Holds, books of a period, ledger

@@ -60,15 +60,11 @@ struct PolicyVersionRow {
   std::string text;           // the YAML as applied; secrets are references in it
   Wall applied_at;
   std::string applied_by;           // "start", "signal", "cli", a key's id
-  std::string reason;               // as given; "roll back to version 3"
-  std::uint64_t price_version = 0;  // the version whose price table this one has; its own where that changed
+  std::string reason = {};          // as given; "roll back to version 3"
+  std::uint64_t price_version = 0;  // the version whose price table this one has; 0: its own
 };
 
-// The journal numbers the rows and chains them: hash = SHA-256(hash of the row before || this row's fields as
-// journal/audit_chain.h writes them), and the first follows 32 zero bytes. Append-only.
 struct AuditRow {
-  std::uint64_t number = 0;  // from 1, without a gap; set by the journal
-  std::string hash;          // 32 raw bytes; set by the journal
   Wall at;
   std::string actor;    // key id, "cli", "start"
   std::string action;   // "account.plan_changed"
@@ -76,52 +72,7 @@ struct AuditRow {
   std::string detail;   // JSON text
 };
 
-// Where an account (or, for none, the operator) wants to be told. Its secret must be known to sign: the
-// database file is as secret as it is.
-struct WebhookEndpointRow {
-  EndpointId id;
-  AccountId account;                // whose events; none: of all accounts, the operator's
-  std::string url;                  // https or http
-  std::vector<std::string> events;  // types ("job.completed"); empty: all
-  std::string secret;               // raw bytes
-  std::string previous_secret;      // signs beside it until previous_until; empty: none
-  Wall previous_until = kNever;
-  Wall created_at;
-  Wall disabled_at = kNever;  // kNever: in force
-  std::string disabled_why;   // "410 Gone", "by its owner"
-  Wall deleted_at = kNever;   // kept until its deliveries have ended
-};
-
-struct WebhookDeliveryRow {
-  DeliveryId id;
-  EndpointId endpoint;
-  EventId event;        // the id that the receiver sees (webhook-id), the same for every attempt
-  std::string type;     // "usage.threshold"
-  std::string payload;  // CloudEvents JSON, as signed
-  Wall created_at;
-  enum class State : std::uint8_t { kPending = 0, kDelivered = 1, kGivenUp = 2 } state = State::kPending;
-  std::uint32_t attempts = 0;
-  Wall next_at = kNever;   // kPending: when it is tried next
-  Wall ended_at = kNever;  // delivered or given up
-  int last_status = 0;     // HTTP status of the last attempt; 0: none came
-  std::string last_error;  // why no status came, or what was wrong with it
-};
-// Up to where the event log has been turned into deliveries.
-struct WebhookCursorRow {
-  EventId scanned_to;
-};
-
-// What an admin is told, once.
-struct AlertRow {
-  AlertId id;
-  Wall at;
-  std::string kind;     // "usage.threshold"
-  std::string subject;  // account id, "team:NAME", "platform"
-  std::string detail;   // JSON object text
-};
-
-using Record = std::variant<KeyRow, ArtifactRow, IdempotencyRow, PolicyVersionRow, AuditRow,
-                            WebhookEndpointRow, WebhookDeliveryRow, WebhookCursorRow, AlertRow>;
+using Record = std::variant<KeyRow, ArtifactRow, IdempotencyRow, PolicyVersionRow, AuditRow>;
 
 // One group commit. The node merges before: at most one PutJob/PutAccount/PutQueueCount a key.
 struct Commit {
@@ -198,8 +149,6 @@ struct Recovered {
   std::optional<PolicyVersionRow> policy;       // the version in force
   std::vector<engine::PeriodRow> periods;       // current, or with something held
   std::vector<PolicyVersionRow> grandfathered;  // versions that accounts refer to by plan_version
-  std::vector<WebhookEndpointRow> webhooks;     // not deleted
-  EventId webhooks_scanned_to;
 };
 
 // --- Usage, as it was rolled up
@@ -217,8 +166,8 @@ struct UsageRow {
   Wall at = kNever;  // start of the hour or day, UTC; kNever: not told apart
   AccountId account;
   std::string plan, task, model, provider;
-  policy::Amounts meters;
-  Money cost;
+  policy::Amounts meters = {};
+  Money cost = {};
   std::uint64_t completed = 0,
                 failed = 0;  // tries: kCompleted and kCorrection; kFailed, kLost and kCallsLost
 };
@@ -233,12 +182,6 @@ struct BooksReport {
   std::uint64_t entries = 0, periods = 0, rollups = 0, jobs = 0;
   std::vector<std::string> mistakes;
 };
-struct AuditReport {
-  std::uint64_t rows = 0;
-  std::string head;  // hash of the last row, hex; empty: no row
-  std::vector<std::string> mistakes;
-};
-
 class Journal {
  public:
   virtual ~Journal() = default;
@@ -282,9 +225,7 @@ class Journal {
   // Rows that name this content; several accounts may own the same bytes.
   virtual Result<std::vector<ArtifactRow>> artifacts_by_sha256(std::string_view sha256) = 0;
   virtual Result<std::vector<PolicyVersionRow>> policy_versions() = 0;  // oldest first
-  // Newest first; rows with a smaller number than `before`, if that is not 0.
-  virtual Result<std::vector<AuditRow>> audit(std::size_t limit, std::uint64_t before = 0) = 0;
-  virtual Result<AuditReport> verify_audit() = 0;
+  virtual Result<std::vector<AuditRow>> audit(std::size_t limit) = 0;   // newest first
   virtual Result<UsageReport> usage(const UsageQuery& query) = 0;
   // Entries of the ledger in order, after (batch, index); at most `limit`. For exports and recounts.
   struct LedgerPage {
@@ -299,12 +240,6 @@ class Journal {
   virtual Result<BooksReport> verify_books() = 0;
   // Books of an account's periods, newest first.
   virtual Result<std::vector<engine::PeriodRow>> periods(AccountId account, std::size_t limit) = 0;
-  // Pending deliveries by next_at; and those of an endpoint, newest first.
-  virtual Result<std::vector<WebhookDeliveryRow>> pending_deliveries(std::size_t limit) = 0;
-  virtual Result<std::vector<WebhookDeliveryRow>> deliveries(EndpointId endpoint, std::size_t limit) = 0;
-  virtual Result<std::optional<WebhookDeliveryRow>> delivery(DeliveryId id) = 0;
-  virtual Result<std::vector<AlertRow>> alerts(AlertId before,
-                                               std::size_t limit) = 0;  // newest first; none: from the newest
 
   // Retention: removes what ended, or was made, before these times; bounded work a call, called by the
   // committer between batches (it is a commit of its own). An artifact stays as long as the job that made it
@@ -312,9 +247,8 @@ class Journal {
   // deletes; `more` if another call would find more to do.
   struct Retention {
     Wall jobs_before{}, artifacts_before{}, events_before{}, now{};
-    // Ledger entries by the time of their batch; hourly rollups likewise, ended periods by their end, ended
-    // deliveries and alerts. Daily rollups and the audit stay.
-    Wall ledger_before{}, deliveries_before{};
+    // Ledger entries and hourly rollups by their time, ended periods by their end. Daily rollups stay.
+    Wall ledger_before{};
     std::size_t rows_max = 500;
   };
   struct Removed {

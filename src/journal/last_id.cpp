@@ -13,7 +13,16 @@ std::uint64_t last_id(const engine::JobRow& row) {
 
 std::uint64_t last_id(const engine::Mutation& mutation) {
   if (const auto* job = std::get_if<engine::PutJob>(&mutation)) return last_id(job->row);
-  if (const auto* account = std::get_if<engine::PutAccount>(&mutation)) return account->row.id.value;
+  if (const auto* account = std::get_if<engine::PutAccount>(&mutation)) {
+    std::uint64_t last = account->row.id.value;
+    for (const auto& grant : account->row.grants) last = std::max(last, grant.id.value);
+    return last;
+  }
+  if (const auto* period = std::get_if<engine::PutPeriod>(&mutation)) return period->row.account.value;
+  // Calls and their tries have no rows of their own.
+  if (const auto* add = std::get_if<engine::AddEntry>(&mutation)) {
+    return std::max({add->entry.account.value, add->entry.job.value, add->entry.try_id.value});
+  }
   if (const auto* drop = std::get_if<engine::DropJob>(&mutation)) return drop->id.value;
   return std::get<engine::PutQueueCount>(mutation).account.value;
 }

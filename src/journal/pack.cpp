@@ -1,5 +1,6 @@
 #include "journal/pack.h"
 
+#include <algorithm>
 #include <memory>
 
 #include "journal/bytes.h"
@@ -11,7 +12,11 @@ using engine::ArtifactRef;
 using engine::HistoryEntry;
 using engine::HistoryKind;
 
-constexpr std::uint8_t kHeadVersion = 1;
+constexpr std::uint8_t kHeadFirst = 1;  // without money: what journals before holds have
+constexpr std::uint8_t kHeadVersion = 2;
+constexpr std::uint8_t kTermsVersion = 1;
+constexpr std::uint8_t kPeriodVersion = 1;
+constexpr std::uint8_t kEntriesVersion = 1;
 constexpr std::uint8_t kBodyVersion = 1;
 constexpr std::uint8_t kEventsVersion = 1;
 constexpr std::uint8_t kChangesVersion = 1;
@@ -74,13 +79,125 @@ void write(ByteWriter& out, const HistoryEntry& entry, Wall created_at) {
 HistoryEntry read_history(ByteReader& in, Wall created_at) {
   HistoryEntry entry;
   const auto kind = in.u8();
-  if (kind > static_cast<std::uint8_t>(HistoryKind::kRetriedByUser)) in.spoil();
+  if (kind > static_cast<std::uint8_t>(HistoryKind::kWaitsForQuota)) in.spoil();
   entry.kind = static_cast<HistoryKind>(kind);
   entry.at = wall_from_micros(in.difference(unix_micros(created_at)));
   entry.a = in.zigzag();
   entry.b = in.zigzag();
   entry.text = in.text();
   return entry;
+}
+
+// A mask of the amounts that are not zero, then these.
+void write(ByteWriter& out, const policy::Amounts& amounts) {
+  std::uint64_t mask = 0;
+  for (std::size_t i = 0; i < policy::kMeterCount; ++i) mask |= std::uint64_t{amounts.of[i] != 0} << i;
+  out.varint(mask);
+  for (const std::int64_t amount : amounts.of) {
+    if (amount != 0) out.zigzag(amount);
+  }
+}
+policy::Amounts read_amounts(ByteReader& in) {
+  policy::Amounts amounts;
+  const std::uint64_t mask = in.varint();
+  if (mask >= std::uint64_t{1} << policy::kMeterCount) in.spoil();
+  for (std::size_t i = 0; i < policy::kMeterCount; ++i) {
+    if ((mask >> i & 1) != 0) amounts.of[i] = in.zigzag();
+  }
+  return amounts;
+}
+
+void write(ByteWriter& out, const std::optional<Rate>& rate) {
+  out.u8(rate ? 1 : 0);
+  if (!rate) return;
+  out.zigzag(rate->picos);
+  out.zigzag(rate->per);
+}
+std::optional<Rate> read_rate(ByteReader& in) {
+  const auto there = in.u8();
+  if (there > 1) in.spoil();
+  if (there == 0) return std::nullopt;
+  Rate rate;
+  rate.picos = in.zigzag();
+  rate.per = in.zigzag();
+  if (rate.picos < 0 || rate.per < 1) in.spoil();
+  return rate;
+}
+
+void write(ByteWriter& out, const policy::TokenRates& rates) {
+  write(out, rates.input);
+  write(out, rates.cached_input);
+  write(out, rates.output);
+}
+policy::TokenRates read_token_rates(ByteReader& in) {
+  policy::TokenRates rates;
+  rates.input = read_rate(in);
+  rates.cached_input = read_rate(in);
+  rates.output = read_rate(in);
+  return rates;
+}
+
+void write(ByteWriter& out, const policy::Price& price) {
+  write(out, price.tokens);
+  out.varint(price.tiers.size());
+  for (const auto& tier : price.tiers) {
+    out.zigzag(tier.above);
+    write(out, tier.tokens);
+  }
+  out.u8(price.batch ? 1 : 0);
+  if (price.batch) write(out, *price.batch);
+  for (const auto* rate :
+       {&price.character, &price.audio, &price.video, &price.image, &price.pixel, &price.request})
+    write(out, *rate);
+}
+policy::PricePtr read_price(ByteReader& in) {
+  auto price = std::make_shared<policy::Price>();
+  price->tokens = read_token_rates(in);
+  for (auto n = in.count(4); n > 0; --n) {
+    policy::Price::Tier tier;
+    tier.above = in.zigzag();
+    tier.tokens = read_token_rates(in);
+    price->tiers.push_back(tier);
+  }
+  if (in.u8() != 0) price->batch = read_token_rates(in);
+  for (auto* rate :
+       {&price->character, &price->audio, &price->video, &price->image, &price->pixel, &price->request})
+    *rate = read_rate(in);
+  return price;
+}
+
+void write(ByteWriter& out, const engine::Hold& hold, std::int64_t created) {
+  out.u8(static_cast<std::uint8_t>((hold.price ? 1 : 0) | (hold.may_bill ? 2 : 0) |
+                                   (hold.team.empty() ? 0 : 4)));
+  write(out, hold.amounts);
+  out.zigzag(hold.cost.nanos);
+  out.text(hold.content);
+  out.difference(unix_micros(hold.account_period), created);
+  out.difference(unix_micros(hold.platform_period), created);
+  if (!hold.team.empty()) {
+    out.text(hold.team);
+    out.difference(unix_micros(hold.team_period), created);
+  }
+  out.varint(hold.price_version);
+  if (hold.price) write(out, *hold.price);
+}
+engine::Hold read_hold(ByteReader& in, std::int64_t created) {
+  engine::Hold hold;
+  const auto parts = in.u8();
+  if (parts > 7) in.spoil();
+  hold.may_bill = (parts & 2) != 0;
+  hold.amounts = read_amounts(in);
+  hold.cost = {in.zigzag()};
+  hold.content = in.text();
+  hold.account_period = wall_from_micros(in.difference(created));
+  hold.platform_period = wall_from_micros(in.difference(created));
+  if ((parts & 4) != 0) {
+    hold.team = in.text();
+    hold.team_period = wall_from_micros(in.difference(created));
+  }
+  hold.price_version = in.varint();
+  if ((parts & 1) != 0) hold.price = read_price(in);
+  return hold;
 }
 
 std::uint8_t parts_of(const engine::JobRow& row) {
@@ -131,11 +248,17 @@ void pack_head(const engine::JobRow& row, std::string& buffer) {
   for (const auto& artifact : row.artifacts) write(out, artifact);
   out.varint(row.history.size());
   for (const auto& entry : row.history) write(out, entry, row.created_at);
+  out.zigzag(row.cost.nanos);
+  out.text(row.content_type);
+  write(out, row.estimate);
+  out.u8(row.hold ? 1 : 0);
+  if (row.hold) write(out, *row.hold, created);
 }
 
 Result<void> unpack_head(std::string_view packed, engine::JobRow& row) {
   ByteReader in(packed);
-  if (in.u8() != kHeadVersion) return malformed("a job");
+  const auto version = in.u8();
+  if (version != kHeadFirst && version != kHeadVersion) return malformed("a job");
   const auto parts = in.u8();
   row.plan = in.text();
   row.provider = in.text();
@@ -172,8 +295,174 @@ Result<void> unpack_head(std::string_view packed, engine::JobRow& row) {
   for (auto n = in.count(12); n > 0; --n) row.artifacts.push_back(read_artifact(in));
   row.history.clear();
   for (auto n = in.count(5); n > 0; --n) row.history.push_back(read_history(in, row.created_at));
+  if (version != kHeadFirst) {
+    row.cost = {in.zigzag()};
+    row.content_type = in.text();
+    row.estimate = read_amounts(in);
+    if (in.u8() != 0) row.hold = read_hold(in, created);
+  }
   if (!in.at_end()) return malformed("a job");
   return {};
+}
+
+void pack_terms(const engine::AccountRow& row, std::string& buffer) {
+  ByteWriter out(buffer);
+  out.u8(kTermsVersion);
+  out.text(row.overrides);
+  out.text(row.team);
+  out.text(row.time_zone);
+  out.zigzag(unix_micros(row.anchor_at));
+  out.varint(row.grants.size());
+  for (const auto& grant : row.grants) {
+    out.fixed64(grant.id.value);
+    out.u8(grant.meter ? static_cast<std::uint8_t>(policy::index_of(*grant.meter) + 1) : 0);
+    out.text(grant.content);
+    out.zigzag(grant.amount);
+    out.zigzag(grant.spent);
+    out.zigzag(unix_micros(grant.granted_at));
+    out.zigzag(unix_micros(grant.expires_at));
+    out.text(grant.reason);
+  }
+}
+
+Result<void> unpack_terms(std::string_view packed, engine::AccountRow& row) {
+  if (packed.empty()) return {};  // an account from before there were any
+  ByteReader in(packed);
+  if (in.u8() != kTermsVersion) return malformed("an account");
+  row.overrides = in.text();
+  row.team = in.text();
+  row.time_zone = in.text();
+  row.anchor_at = wall_from_micros(in.zigzag());
+  row.grants.resize(in.count(15));
+  for (auto& grant : row.grants) {
+    grant.id = {in.fixed64()};
+    const auto meter = in.u8();
+    if (meter > policy::kMeterCount) in.spoil();
+    if (meter > 0) grant.meter = static_cast<policy::Meter>(meter - 1);
+    grant.content = in.text();
+    grant.amount = in.zigzag();
+    grant.spent = in.zigzag();
+    grant.granted_at = wall_from_micros(in.zigzag());
+    grant.expires_at = wall_from_micros(in.zigzag());
+    grant.reason = in.text();
+  }
+  if (!in.at_end()) return malformed("an account");
+  return {};
+}
+
+void pack_period(const engine::PeriodRow& row, std::string& buffer) {
+  ByteWriter out(buffer);
+  out.u8(kPeriodVersion);
+  for (const auto* amounts : {&row.used, &row.held, &row.calls_held, &row.debt}) write(out, *amounts);
+  for (const Money money : {row.cost_used, row.cost_held, row.cost_calls_held, row.cost_debt})
+    out.zigzag(money.nanos);
+  out.varint(row.holds);
+  out.varint(row.content.size());
+  for (const auto& content : row.content) {
+    out.text(content.type);
+    out.zigzag(content.used);
+    out.zigzag(content.held);
+    out.zigzag(content.calls_held);
+  }
+  out.varint(row.told.size());
+  for (const auto& [number, permille] : row.told) {
+    out.u8(number);
+    out.varint(permille);
+  }
+}
+
+Result<void> unpack_period(std::string_view packed, engine::PeriodRow& row) {
+  ByteReader in(packed);
+  if (in.u8() != kPeriodVersion) return malformed("a period");
+  for (auto* amounts : {&row.used, &row.held, &row.calls_held, &row.debt}) *amounts = read_amounts(in);
+  for (auto* money : {&row.cost_used, &row.cost_held, &row.cost_calls_held, &row.cost_debt})
+    *money = {in.zigzag()};
+  row.holds = in.varint();
+  row.content.resize(in.count(4));
+  for (auto& content : row.content) {
+    content.type = in.text();
+    content.used = in.zigzag();
+    content.held = in.zigzag();
+    content.calls_held = in.zigzag();
+  }
+  row.told.resize(in.count(2));
+  for (auto& [number, permille] : row.told) {
+    number = in.u8();
+    permille = in.u32();
+  }
+  if (!in.at_end()) return malformed("a period");
+  return {};
+}
+
+// Texts repeat from entry to entry: each stands once, in front, and entries name it by its number.
+void pack_entries(const std::vector<const engine::LedgerEntry*>& entries, Wall at, std::string& buffer) {
+  std::vector<std::string_view> texts;
+  const auto number_of = [&texts](std::string_view text) {
+    const auto number = static_cast<std::uint64_t>(std::ranges::find(texts, text) - texts.begin());
+    if (number == texts.size()) texts.push_back(text);
+    return number;
+  };
+  std::string rows;
+  ByteWriter out(rows);
+  for (const auto* entry : entries) {
+    out.u8(static_cast<std::uint8_t>(static_cast<unsigned>(entry->kind) | (entry->call ? 0x80U : 0U)));
+    out.difference(unix_micros(entry->at), unix_micros(at));
+    out.fixed64(entry->account.value);
+    out.fixed64(entry->job.value);
+    out.fixed64(entry->try_id.value);
+    out.varint(entry->attempt);
+    for (const std::string* text : {&entry->team, &entry->plan, &entry->task, &entry->provider, &entry->model,
+                                    &entry->model_version, &entry->content})
+      out.varint(number_of(*text));
+    out.varint(entry->price_version);
+    write(out, entry->meters);
+    out.zigzag(entry->cost.nanos);
+    out.zigzag(entry->debt.nanos);
+    for (const Wall period : {entry->account_period, entry->team_period, entry->platform_period})
+      out.zigzag(unix_micros(period));
+  }
+  ByteWriter head(buffer);
+  head.u8(kEntriesVersion);
+  head.varint(texts.size());
+  for (const auto text : texts) head.text(text);
+  head.varint(entries.size());
+  buffer += rows;
+}
+
+Result<std::vector<engine::LedgerEntry>> unpack_entries(std::string_view packed, Wall at) {
+  ByteReader in(packed);
+  if (in.u8() != kEntriesVersion) return malformed("the ledger");
+  std::vector<std::string> texts(in.count(1));
+  for (auto& text : texts) text = in.text();
+  std::vector<engine::LedgerEntry> entries(in.count(40));
+  for (auto& entry : entries) {
+    const auto kind = in.u8();
+    entry.call = (kind & 0x80) != 0;
+    if ((kind & 0x7f) > static_cast<std::uint8_t>(engine::EntryKind::kCallsLost)) in.spoil();
+    entry.kind = static_cast<engine::EntryKind>(kind & 0x7f);
+    entry.at = wall_from_micros(in.difference(unix_micros(at)));
+    entry.account = {in.fixed64()};
+    entry.job = {in.fixed64()};
+    entry.try_id = {in.fixed64()};
+    entry.attempt = in.u32();
+    for (std::string* text : {&entry.team, &entry.plan, &entry.task, &entry.provider, &entry.model,
+                              &entry.model_version, &entry.content}) {
+      const auto number = in.varint();
+      if (number >= texts.size()) {
+        in.spoil();
+      } else {
+        *text = texts[number];
+      }
+    }
+    entry.price_version = in.varint();
+    entry.meters = read_amounts(in);
+    entry.cost = {in.zigzag()};
+    entry.debt = {in.zigzag()};
+    for (Wall* period : {&entry.account_period, &entry.team_period, &entry.platform_period})
+      *period = wall_from_micros(in.zigzag());
+  }
+  if (!in.at_end()) return malformed("the ledger");
+  return entries;
 }
 
 void pack_body(const engine::JobBody& body, std::string& buffer) {
@@ -218,7 +507,7 @@ Result<std::vector<engine::Event>> unpack_events(std::string_view packed, Wall a
   events.resize(in.count(21));
   for (auto& event : events) {
     const auto type = in.u8();
-    if (type > static_cast<std::uint8_t>(engine::EventType::kJobExpired)) in.spoil();
+    if (type > static_cast<std::uint8_t>(engine::EventType::kPlanChanged)) in.spoil();
     event.type = static_cast<engine::EventType>(type);
     event.at = wall_from_micros(in.difference(unix_micros(at)));
     event.account = {in.fixed64()};
@@ -234,12 +523,16 @@ Result<std::vector<engine::Event>> unpack_events(std::string_view packed, Wall a
 void pack_changes(const std::vector<engine::Mutation>& mutations, std::string& buffer) {
   ByteWriter out(buffer);
   out.u8(kChangesVersion);
-  out.varint(mutations.size());
+  // Entries of the ledger are found by their batch.
+  const auto entries = std::ranges::count_if(
+      mutations, [](const auto& mutation) { return std::holds_alternative<engine::AddEntry>(mutation); });
+  out.varint(mutations.size() - static_cast<std::size_t>(entries));
   const auto change = [&out](ChangeKind kind, std::uint64_t id) {
     out.u8(static_cast<std::uint8_t>(kind));
     out.fixed64(id);
   };
   for (const auto& mutation : mutations) {
+    if (std::holds_alternative<engine::AddEntry>(mutation)) continue;
     if (const auto* job = std::get_if<engine::PutJob>(&mutation)) {
       change(ChangeKind::kJob, job->row.id.value);
     } else if (const auto* account = std::get_if<engine::PutAccount>(&mutation)) {
@@ -247,6 +540,9 @@ void pack_changes(const std::vector<engine::Mutation>& mutations, std::string& b
     } else if (const auto* count = std::get_if<engine::PutQueueCount>(&mutation)) {
       change(ChangeKind::kQueueCount, count->account.value);
       out.text(count->pool);
+    } else if (const auto* period = std::get_if<engine::PutPeriod>(&mutation)) {
+      change(ChangeKind::kPeriod, period->row.account.value);
+      out.text(period->row.team);
     } else {
       change(ChangeKind::kJobDropped, std::get<engine::DropJob>(mutation).id.value);
     }
@@ -259,10 +555,10 @@ Result<std::vector<Change>> unpack_changes(std::string_view packed) {
   std::vector<Change> changes(in.count(9));
   for (auto& change : changes) {
     const auto kind = in.u8();
-    if (kind > static_cast<std::uint8_t>(ChangeKind::kJobDropped)) in.spoil();
+    if (kind > static_cast<std::uint8_t>(ChangeKind::kPeriod)) in.spoil();
     change.kind = static_cast<ChangeKind>(kind);
     change.id = in.fixed64();
-    if (change.kind == ChangeKind::kQueueCount) change.pool = in.text();
+    if (change.kind == ChangeKind::kQueueCount || change.kind == ChangeKind::kPeriod) change.pool = in.text();
   }
   if (!in.at_end()) return malformed("changes");
   return changes;

@@ -23,6 +23,19 @@ void pack_head(const engine::JobRow& row, std::string& out);
 // Fills those fields of `row`; on error some may have been filled.
 Result<void> unpack_head(std::string_view packed, engine::JobRow& row);
 
+// What an account has beside its columns id, user_id, plan, created and plan_version.
+void pack_terms(const engine::AccountRow& row, std::string& out);
+Result<void> unpack_terms(std::string_view packed, engine::AccountRow& row);
+
+// Everything of a PeriodRow that has no column of its own. Columns: scope, account, team, start, end,
+// current.
+void pack_period(const engine::PeriodRow& row, std::string& out);
+Result<void> unpack_period(std::string_view packed, engine::PeriodRow& row);
+
+// The ledger's entries of a batch; `at` is the time of the batch.
+void pack_entries(const std::vector<const engine::LedgerEntry*>& entries, Wall at, std::string& out);
+Result<std::vector<engine::LedgerEntry>> unpack_entries(std::string_view packed, Wall at);
+
 void pack_body(const engine::JobBody& body, std::string& out);
 Result<engine::JobBodyPtr> unpack_body(std::string_view packed);
 
@@ -31,11 +44,17 @@ void pack_events(const std::vector<engine::Event>& events, Wall at, std::string&
 Result<std::vector<engine::Event>> unpack_events(std::string_view packed, Wall at);
 
 // What a batch changed, for who follows the log instead of reloading the tables.
-enum class ChangeKind : std::uint8_t { kAccount = 0, kJob = 1, kQueueCount = 2, kJobDropped = 3 };
+enum class ChangeKind : std::uint8_t {
+  kAccount = 0,
+  kJob = 1,
+  kQueueCount = 2,
+  kJobDropped = 3,
+  kPeriod = 4
+};
 struct Change {
   ChangeKind kind{};
   std::uint64_t id = 0;  // of the account or the job
-  std::string pool;      // kQueueCount
+  std::string pool;      // kQueueCount; kPeriod: the team, empty for accounts and the platform
   friend bool operator==(const Change&, const Change&) = default;
 };
 void pack_changes(const std::vector<engine::Mutation>& mutations, std::string& out);

@@ -34,8 +34,23 @@ CommitLoop::Turn::Turn(CommitLoop& loop) : loop_(loop), lock_(loop.mutex_), now_
   loop_.changes_.batch = loop_.open_->number();
 }
 
+// Takes what was changed; calls that may go at once are kept aside, unless the disk is behind.
+void CommitLoop::Turn::absorb() {
+  OpenBatch& open = *loop_.open_;
+  if (!open.writes()) loop_.open_since_ = now_.mono;
+  if (now_.mono - loop_.open_since_ < kAtOnceMax) {
+    std::erase_if(loop_.changes_.effects, [this](engine::Effect& effect) {
+      auto* start = std::get_if<engine::StartTry>(&effect);
+      if (start == nullptr || !start->at_once) return false;
+      at_once_.push_back(std::move(*start));
+      return true;
+    });
+  }
+  open.absorb(loop_.changes_);
+}
+
 CommitLoop::Turn::~Turn() {
-  loop_.open_->absorb(loop_.changes_);
+  absorb();
   const bool writes = loop_.open_->has_work();
   const bool wake = loop_.sleeping_ && writes;
   if (wake) loop_.sleeping_ = false;
@@ -44,10 +59,11 @@ CommitLoop::Turn::~Turn() {
   // A turn may change what wait_until() looks at and leave nothing to commit: a cancelled job's try has
   // stopped.
   if (!writes) loop_.round_.notify_all();
+  if (!at_once_.empty()) loop_.listener_.on_decided(at_once_);
 }
 
 engine::Batch CommitLoop::Turn::seal() {
-  loop_.open_->absorb(loop_.changes_);
+  absorb();
   if (loop_.open_->writes()) return loop_.open_->number();
   return loop_.open_->number() - 1;  // in flight, or durable
 }

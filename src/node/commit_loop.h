@@ -28,15 +28,19 @@ class CommitListener {
   // The batch is durable: do what follows from it. Work for io threads is added to `deliveries`, which is
   // flushed right after. `took`: of the commit itself; zero where nothing was written.
   virtual void on_committed(OpenBatch& batch, Deliveries& deliveries, Duration took) = 0;
+  // By the thread of the turn, without the mutex: calls that need not wait for the commit of their hold.
+  virtual void on_decided(std::vector<engine::StartTry>& starts) = 0;
   // Between batches. Returns when it wants to be called next.
   virtual Duration upkeep(Timestamp now) = 0;
 };
 
 class CommitLoop {
  public:
-  static constexpr std::size_t kPendingOperationsMax = 50'000;    // beyond, new work is refused
-  static constexpr std::size_t kPendingBytesMax = 256ULL << 20;   // likewise
-  static constexpr std::size_t kAdvanceWorkMax = 1'000;           // timers handled in one step
+  static constexpr std::size_t kPendingOperationsMax = 50'000;   // beyond, new work is refused
+  static constexpr std::size_t kPendingBytesMax = 256ULL << 20;  // likewise
+  static constexpr std::size_t kAdvanceWorkMax = 1'000;          // timers handled in one step
+  static constexpr Duration kAtOnceMax =
+      std::chrono::milliseconds(5);  // age of the open batch at which calls wait for it
   static constexpr Duration kSleepMax = std::chrono::seconds(1);  // looks at the time at least so often
 
   CommitLoop(engine::Engine engine, journal::Journal& journal, const Clock& clock, std::uint64_t last_id,
@@ -66,9 +70,12 @@ class CommitLoop {
     bool overloaded() const;
 
    private:
+    void absorb();
+
     CommitLoop& loop_;
     std::unique_lock<std::mutex> lock_;
     Timestamp now_;
+    std::vector<engine::StartTry> at_once_;
   };
 
   // Commits what is open, on the calling thread; before begin().
@@ -111,6 +118,7 @@ class CommitLoop {
   engine::Changes changes_;  // of the turn under way
   std::unique_ptr<OpenBatch> open_ = std::make_unique<OpenBatch>();
   bool in_flight_ = false;
+  Monotonic open_since_{};  // when the open batch took its first row
   bool sleeping_ = false;
   bool stopping_ = false;
   bool halting_ = false;

@@ -33,6 +33,8 @@ bool is_end(engine::EventType type) {
     case engine::EventType::kJobQueued:
     case engine::EventType::kJobStarted:
     case engine::EventType::kJobProgress:
+    case engine::EventType::kUsageThreshold:
+    case engine::EventType::kPlanChanged:
       return false;
   }
   return false;

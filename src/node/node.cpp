@@ -16,6 +16,7 @@ namespace {
 constexpr Duration kRetentionEvery = std::chrono::minutes(1);
 constexpr Duration kRetentionAgain = std::chrono::milliseconds(200);  // while there is more to remove
 constexpr Duration kOrphanAge = std::chrono::hours(1);  // of a file that a crash kept from its row, at most
+constexpr Duration kKeepLedger = std::chrono::hours(24 * 400);
 constexpr Duration kGroupStopMax = std::chrono::seconds(5);
 
 // Makes the folder, and empties it where it holds what a process that ended has left.
@@ -73,6 +74,7 @@ NodeImpl::NodeImpl(Options options, net::IoThreads& threads, std::unique_ptr<jou
 NodeImpl::~NodeImpl() {
   if (loop_) loop_->halt();
   if (hub_) hub_->close_all();
+  callers_.close();
   if (runners_) runners_->shut(kGroupStopMax);
   readers_.stop();
 }
@@ -97,15 +99,34 @@ Result<void> NodeImpl::recover() {
                     .work_dir = options_.data_dir / "work",
                     .spool_dir = options_.data_dir / "spool"};
   runners_ = std::make_unique<Runners>(std::move(parts), threads_);
+  auto policies = read_policies(std::move(recovered->grandfathered));
+  // Whether the price table has changed since: read from the text, as everything that was promised is.
+  std::string old_prices;
+  if (recovered->policy && recovered->policy->hash != options_.policy->hash) {
+    const auto old = policy::load_text(recovered->policy->text, "the version in force before");
+    if (old.policy != nullptr) old_prices = old.policy->prices_hash;
+  }
   {
     CommitLoop::Turn turn(*loop_);
     const auto& kept = recovered->policy;
     const bool same = kept && kept->hash == options_.policy->hash;
-    put_in_force(options_.policy, kept ? kept->version + (same ? 0 : 1) : 1);
-    if (!same) turn.record(version_row(*options_.policy, policy_version(), options_.applied_by));
+    const std::uint64_t version = kept ? kept->version + (same ? 0 : 1) : 1;
+    // Prices as they were keep their version; a version from before there were any is its own.
+    std::uint64_t prices = version;
+    if (kept && (same || old_prices == options_.policy->prices_hash)) {
+      prices = kept->price_version == 0 ? kept->version : kept->price_version;
+    }
+    put_in_force(options_.policy, version, prices);
+    if (!same) {
+      turn.record(version_row(*options_.policy, version, prices, {.by = options_.applied_by, .reason = {}}));
+    }
     engine::Recovery recovery{.accounts = std::move(recovered->accounts),
                               .queues = std::move(recovered->queues),
                               .processing = {},
+                              .periods = std::move(recovered->periods),
+                              .policies = std::move(policies),
+                              .policy_version = version,
+                              .price_version = prices,
                               .last_id = recovered->last_id};
     for (journal::StoredJob& job : recovered->processing) recovery.processing.push_back(std::move(job.row));
     turn.engine().recover(std::move(recovery), turn.now(), turn.changes());
@@ -132,6 +153,7 @@ void NodeImpl::act(engine::Effect effect, Deliveries& deliveries) {
     void operator()(engine::RefillScheduled& refill) const { node.cold_->answer(refill); }
     void operator()(engine::RefillExpiring& refill) const { node.cold_->answer(refill); }
     void operator()(engine::ExpireCold& expire) const { node.runners_->spawn(node.cold_->expire(expire)); }
+    void operator()(engine::AnswerCall& answer) const { node.callers_.answer(std::move(answer), deliveries); }
   };
   std::visit(Visitor{.node = *this, .deliveries = deliveries}, effect);
 }
@@ -142,6 +164,13 @@ void NodeImpl::on_committed(OpenBatch& batch, Deliveries& deliveries, Duration t
     hub_->publish(batch.number(), batch.commit().events, deliveries);
   }
   for (engine::Effect& effect : batch.effects()) act(std::move(effect), deliveries);
+}
+
+void NodeImpl::on_decided(std::vector<engine::StartTry>& starts) {
+  for (engine::StartTry& start : starts) {
+    metrics_.picked_up(clock_->now().wall - start.row.queued_at);
+    runners_->start_now(std::move(start));
+  }
 }
 
 Duration NodeImpl::upkeep(Timestamp now) {
@@ -163,7 +192,8 @@ bool NodeImpl::retain(Timestamp now) {
   const journal::Journal::Retention retention{.jobs_before = now.wall - store.keep_jobs,
                                               .artifacts_before = now.wall - store.keep_artifacts,
                                               .events_before = now.wall - store.keep_events,
-                                              .now = now.wall};
+                                              .now = now.wall,
+                                              .ledger_before = now.wall - kKeepLedger};
   const auto more = artifacts_.retain(retention);
   if (!more) {
     log_event(LogLevel::kError, "retention.failed",
@@ -191,6 +221,7 @@ void NodeImpl::drain_and_stop(Duration limit) {
       done = loop_->wait_until(idle, std::chrono::milliseconds(200));
     }
     loop_->stop();
+    callers_.close();
     const bool ended = runners_->shut(kGroupStopMax);
     hub_->close_all();
     log_event("node.stopped", {{"idle", done}, {"tasks_ended", ended}});

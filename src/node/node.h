@@ -204,14 +204,6 @@ class Node {
   virtual boost::asio::awaitable<Result<std::uint64_t>> apply(policy::PolicyPtr policy,
                                                               PolicyChange change) = 0;
 
-  // --- Outgoing webhooks. Endpoints are few and in memory; `account` none: the operator's.
-  virtual std::vector<journal::WebhookEndpointRow> webhook_endpoints(AccountId account) = 0;
-  // Makes or replaces one (by id), audited; durable on return.
-  virtual boost::asio::awaitable<Result<void>> put_webhook_endpoint(journal::WebhookEndpointRow row,
-                                                                    std::string actor) = 0;
-  // Sends a delivery again, now. Error: kNotFound (or not of `account`).
-  virtual boost::asio::awaitable<Result<void>> redeliver(DeliveryId id, AccountId account) = 0;
-
   // --- Life
   virtual bool draining() const = 0;
   // Refuses new work, lets running attempts finish up to `limit`, hands the rest back to the queue, commits,

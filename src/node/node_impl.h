@@ -1,6 +1,8 @@
 // The node as a whole: wires the parts together. Private to node*.cpp:
 //   node.cpp       start, effects of commits, upkeep, drain and the end
-//   node_jobs.cpp  accounts and jobs
+//   node_jobs.cpp  jobs
+//   node_accounts.cpp  accounts, and what they use
+//   node_calls.cpp  calls
 //   node_keep.cpp  records, events, artifacts, policy, numbers
 #pragma once
 
@@ -12,6 +14,7 @@
 #include <vector>
 
 #include "node/artifact_store.h"
+#include "node/callers.h"
 #include "node/cold.h"
 #include "node/commit_loop.h"
 #include "node/event_hub.h"
@@ -46,6 +49,17 @@ class NodeImpl final : public Node, public CommitListener {
   std::optional<engine::AccountRow> account_by_user(std::string_view user_id) override;
   std::vector<engine::AccountRow> accounts(AccountId starting_after, std::size_t limit) override;
 
+  asio::awaitable<Result<engine::AccountRow>> change_account(AccountId id,
+                                                             engine::Engine::AccountChange change,
+                                                             std::string reason) override;
+  policy::Plan plan_of(AccountId id) override;
+  engine::UsageView usage(AccountId id) override;
+  std::optional<engine::UsageView> team_usage(std::string_view team) override;
+  engine::UsageView platform_usage() override;
+  engine::RateView rates(AccountId id) override;
+  std::vector<engine::Holder> holders(AccountId id, std::size_t limit) override;
+
+  asio::awaitable<Result<CallAnswer>> call(CallRequest request) override;
   asio::awaitable<Result<SubmitAnswer>> submit(SubmitRequest request) override;
   asio::awaitable<Result<JobView>> job(JobId id, std::optional<AccountId> account, bool with_body) override;
   asio::awaitable<Result<std::vector<JobView>>> jobs(journal::JobQuery query, bool& has_more) override;
@@ -78,7 +92,7 @@ class NodeImpl final : public Node, public CommitListener {
   const std::set<std::string>& unavailable_providers() const override {
     return options_.unavailable_providers;
   }
-  asio::awaitable<Result<std::uint64_t>> apply(policy::PolicyPtr policy, std::string applied_by) override;
+  asio::awaitable<Result<std::uint64_t>> apply(policy::PolicyPtr policy, PolicyChange change) override;
 
   bool draining() const override { return draining_.load(std::memory_order_relaxed); }
   void drain_and_stop(Duration limit) override;
@@ -87,6 +101,7 @@ class NodeImpl final : public Node, public CommitListener {
 
   // --- CommitListener
   void on_committed(OpenBatch& batch, Deliveries& deliveries, Duration took) override;
+  void on_decided(std::vector<engine::StartTry>& starts) override;
   Duration upkeep(Timestamp now) override;
 
  private:
@@ -99,15 +114,19 @@ class NodeImpl final : public Node, public CommitListener {
   void act(engine::Effect effect, Deliveries& deliveries);
   bool retain(Timestamp now);
   std::optional<std::uint64_t> same_version(const policy::Policy& policy) const;
-  void put_in_force(policy::PolicyPtr policy, std::uint64_t version);
+  void put_in_force(policy::PolicyPtr policy, std::uint64_t version, std::uint64_t price_version);
   journal::PolicyVersionRow version_row(const policy::Policy& policy, std::uint64_t version,
-                                        std::string by) const;
+                                        std::uint64_t price_version, PolicyChange change) const;
+  // The policies that grandfathered accounts live by.
+  static std::map<std::uint64_t, policy::PolicyPtr> read_policies(
+      std::vector<journal::PolicyVersionRow> rows);
+  Result<engine::NewCall> resolve_call(CommitLoop::Turn& turn, const CallRequest& request);
 
   std::optional<Error> refusal(const SubmitRequest& request) const;
   asio::awaitable<Result<Dedupe>> read_dedupe(AccountId account, std::string key);
   Result<SubmitAnswer> take(const SubmitRequest& request, Dedupe dedupe, engine::Batch& batch);
   static engine::NewJob new_job(const SubmitRequest& request, JobId id, policy::Candidate candidate,
-                                Dedupe dedupe);
+                                const policy::Policy& policy, Dedupe dedupe);
   // The committed row, if the account may see it. Errors: kNotFound, kUnavailable, kIo.
   asio::awaitable<Result<engine::ColdJob>> read_job(JobId id, std::optional<AccountId> account,
                                                     bool with_body);
@@ -130,6 +149,7 @@ class NodeImpl final : public Node, public CommitListener {
   mutable std::mutex policy_mutex_;
   policy::PolicyPtr policy_;          // guarded by policy_mutex_
   std::uint64_t policy_version_ = 0;  // guarded by policy_mutex_
+  std::uint64_t price_version_ = 0;   // guarded by policy_mutex_
 
   Monotonic leases_at_{};     // the committer's own
   Monotonic retention_at_{};  // likewise
@@ -139,6 +159,7 @@ class NodeImpl final : public Node, public CommitListener {
   std::unique_ptr<CommitLoop> loop_;
   std::unique_ptr<ColdReads> cold_;
   std::unique_ptr<Runners> runners_;
+  Callers callers_;
 };
 
 }  // namespace turnpike::node

@@ -1,7 +1,8 @@
-// Accounts and jobs: reads, commands, and the answers that wait for their commit.
+// Jobs: reads, commands, and the answers that wait for their commit.
 #include <utility>
 
 #include "node/node_impl.h"
+#include "policy/estimate.h"
 #include "policy/resolve.h"
 
 namespace turnpike::node {
@@ -33,57 +34,7 @@ bool is_stale(const Error& error) {
   return error.code == ErrorCode::kStale;
 }
 
-std::string plan_change_detail(const engine::Engine::EnsuredAccount& ensured) {
-  // Plan names are of [A-Za-z0-9_-]: nothing in them needs escaping.
-  return R"({"from":")" + ensured.previous_plan + R"(","to":")" + ensured.row.plan + R"("})";
-}
-
 }  // namespace
-
-// --- Accounts
-
-asio::awaitable<Result<engine::Engine::EnsuredAccount>> NodeImpl::ensure_account(std::string user_id,
-                                                                                 std::string plan,
-                                                                                 bool set_plan,
-                                                                                 std::string actor) {
-  Result<engine::Engine::EnsuredAccount> ensured;
-  engine::Batch batch = 0;
-  {
-    CommitLoop::Turn turn(*loop_);
-    const engine::AccountRow* known = turn.engine().account_by_user(user_id);
-    const AccountId fresh{known == nullptr ? turn.fresh_id() : 0};
-    ensured = turn.engine().ensure_account(user_id, fresh, plan, set_plan, turn.now(), turn.changes());
-    if (!ensured) co_return ensured;
-    if (!ensured->previous_plan.empty()) {
-      turn.record(journal::AuditRow{.at = turn.now().wall,
-                                    .actor = std::move(actor),
-                                    .action = "account.plan_changed",
-                                    .subject = to_string(ensured->row.id),
-                                    .detail = plan_change_detail(*ensured)});
-    }
-    batch = turn.seal();
-    if (!turn.account_pending(ensured->row.id)) co_return ensured;
-  }
-  if (!co_await loop_->committed(batch)) co_return draining_error();
-  co_return ensured;
-}
-
-std::optional<engine::AccountRow> NodeImpl::account(AccountId id) {
-  CommitLoop::Turn turn(*loop_);
-  const engine::AccountRow* row = turn.engine().account(id);
-  return row == nullptr ? std::nullopt : std::optional(*row);
-}
-
-std::optional<engine::AccountRow> NodeImpl::account_by_user(std::string_view user_id) {
-  CommitLoop::Turn turn(*loop_);
-  const engine::AccountRow* row = turn.engine().account_by_user(user_id);
-  return row == nullptr ? std::nullopt : std::optional(*row);
-}
-
-std::vector<engine::AccountRow> NodeImpl::accounts(AccountId starting_after, std::size_t limit) {
-  CommitLoop::Turn turn(*loop_);
-  return turn.engine().accounts(starting_after, limit);
-}
 
 // --- Views
 
@@ -152,7 +103,7 @@ asio::awaitable<Result<std::pair<JobView, engine::Why>>> NodeImpl::why(JobId id,
   auto cold = co_await read_job(id, account, false);
   if (!cold) co_return std::unexpected(std::move(cold.error()));
   CommitLoop::Turn turn(*loop_);
-  engine::Why reasons = turn.engine().why(cold->row);
+  engine::Why reasons = turn.engine().why(cold->row, turn.now());
   JobView shown = view(turn, std::move(cold->row), std::move(cold->body));
   shown.queue = turn.engine().queue_view(shown.row, turn.now());
   co_return std::pair(std::move(shown), std::move(reasons));
@@ -196,7 +147,8 @@ std::optional<Error> NodeImpl::refusal(const SubmitRequest& request) const {
 }
 
 engine::NewJob NodeImpl::new_job(const SubmitRequest& request, JobId id, policy::Candidate candidate,
-                                 Dedupe dedupe) {
+                                 const policy::Policy& policy, Dedupe dedupe) {
+  const policy::Amounts estimate = policy::estimate(policy.models.at(candidate.model), request.ask);
   return engine::NewJob{.id = id,
                         .account = request.account,
                         .task = request.task,
@@ -205,6 +157,9 @@ engine::NewJob NodeImpl::new_job(const SubmitRequest& request, JobId id, policy:
                         .run_at = request.run_at,
                         .max_attempts = request.max_attempts,
                         .options = request.options,
+                        .content_type = request.content_type,
+                        .estimate = estimate,
+                        .extras = request.ask.extras,
                         .dedupe_key = request.dedupe_key,
                         .dedupe_job = std::move(dedupe.job),
                         .dedupe_at = dedupe.at,
@@ -236,14 +191,15 @@ Result<SubmitAnswer> NodeImpl::take(const SubmitRequest& request, Dedupe dedupe,
                                     request.model, options_.unavailable_providers);
   if (!candidates) return std::unexpected(std::move(candidates.error()));
   const engine::JobBodyPtr known = dedupe.job ? dedupe.job->body : nullptr;
-  auto submitted = engine.submit(
-      new_job(request, JobId{turn.fresh_id()}, std::move(candidates->front()), std::move(dedupe)), turn.now(),
-      turn.changes());
+  auto submitted = engine.submit(new_job(request, JobId{turn.fresh_id()}, std::move(candidates->front()),
+                                         *engine.policy(), std::move(dedupe)),
+                                 turn.now(), turn.changes());
   if (!submitted) return std::unexpected(std::move(submitted.error()));
   SubmitAnswer answer;
   answer.deduplicated = submitted->deduplicated;
   answer.job = view(turn, std::move(submitted->row), submitted->deduplicated ? known : request.body);
   answer.job.queue = submitted->queue;
+  answer.rates = engine.rates(request.account, turn.now());
   if (request.render) answer.rendered = request.render(answer.job);
   if (request.idempotency) {
     journal::IdempotencyRow row = *request.idempotency;

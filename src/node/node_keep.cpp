@@ -84,10 +84,11 @@ std::uint64_t NodeImpl::policy_version() const {
   return policy_version_;
 }
 
-void NodeImpl::put_in_force(policy::PolicyPtr policy, std::uint64_t version) {
+void NodeImpl::put_in_force(policy::PolicyPtr policy, std::uint64_t version, std::uint64_t price_version) {
   const std::scoped_lock lock(policy_mutex_);
   policy_ = std::move(policy);
   policy_version_ = version;
+  price_version_ = price_version;
 }
 
 std::optional<std::uint64_t> NodeImpl::same_version(const policy::Policy& policy) const {
@@ -97,15 +98,32 @@ std::optional<std::uint64_t> NodeImpl::same_version(const policy::Policy& policy
 }
 
 journal::PolicyVersionRow NodeImpl::version_row(const policy::Policy& policy, std::uint64_t version,
-                                                std::string by) const {
+                                                std::uint64_t price_version, PolicyChange change) const {
   return journal::PolicyVersionRow{.version = version,
                                    .hash = policy.hash,
                                    .text = policy.text,
                                    .applied_at = clock_->now().wall,
-                                   .applied_by = std::move(by)};
+                                   .applied_by = std::move(change.by),
+                                   .reason = std::move(change.reason),
+                                   .price_version = price_version};
 }
 
-asio::awaitable<Result<std::uint64_t>> NodeImpl::apply(policy::PolicyPtr policy, std::string applied_by) {
+std::map<std::uint64_t, policy::PolicyPtr> NodeImpl::read_policies(
+    std::vector<journal::PolicyVersionRow> rows) {
+  std::map<std::uint64_t, policy::PolicyPtr> policies;
+  for (journal::PolicyVersionRow& row : rows) {
+    policy::Loaded loaded = policy::load_text(std::move(row.text), "version " + std::to_string(row.version));
+    if (loaded.policy != nullptr) {
+      policies.emplace(row.version, std::move(loaded.policy));
+    } else {
+      log_event(LogLevel::kError, "policy.version_unreadable",
+                {{"version", row.version}, {"message", policy::to_string(loaded.mistakes.front())}});
+    }
+  }
+  return policies;
+}
+
+asio::awaitable<Result<std::uint64_t>> NodeImpl::apply(policy::PolicyPtr policy, PolicyChange change) {
   if (const auto same = same_version(*policy)) {
     if (!co_await loop_->everything_committed()) co_return stopping();
     co_return *same;
@@ -122,20 +140,22 @@ asio::awaitable<Result<std::uint64_t>> NodeImpl::apply(policy::PolicyPtr policy,
       version = *same;
     } else {
       version = policy_version() + 1;
-      turn.record(version_row(*policy, version, applied_by));
+      const bool same_prices = this->policy()->prices_hash == policy->prices_hash;
+      const std::uint64_t price_version = same_prices ? price_version_ : version;
+      turn.record(version_row(*policy, version, price_version, change));
       turn.record(journal::AuditRow{.at = turn.now().wall,
-                                    .actor = applied_by,
+                                    .actor = change.by,
                                     .action = "policy.applied",
                                     .subject = std::to_string(version),
                                     .detail = R"({"hash":")" + policy->hash + R"("})"});
-      turn.engine().apply(policy, turn.now(), turn.changes());
+      turn.engine().apply(policy, version, price_version, turn.now(), turn.changes());
       providers_.replace(std::move(providers));
-      put_in_force(policy, version);
+      put_in_force(policy, version, price_version);
     }
     batch = turn.seal();
   }
   if (!co_await loop_->committed(batch)) co_return stopping();
-  log_event("policy.in_force", {{"version", version}, {"by", applied_by}});
+  log_event("policy.in_force", {{"version", version}, {"by", change.by}});
   co_return version;
 }
 

@@ -26,6 +26,7 @@ void OpenBatch::begin(engine::Batch number) {
     jobs_.clear();
     accounts_.clear();
     counts_.clear();
+    periods_.clear();
     bytes_ = 0;
   }
   commit_.batch = number;
@@ -80,7 +81,36 @@ void OpenBatch::put(engine::PutQueueCount put) {
   }
 }
 
+void OpenBatch::put(engine::PutPeriod put) {
+  const engine::PeriodRow& row = put.row;
+  PeriodKey key{static_cast<std::uint8_t>(row.scope), row.account.value, row.team, unix_micros(row.start)};
+  if (engine::Mutation* known = find(periods_, key)) {
+    *known = std::move(put);
+  } else {
+    append(periods_, std::move(key), std::move(put));
+  }
+}
+
+void OpenBatch::put(engine::AddEntry add) {
+  bytes_ += kRowBytes;
+  commit_.mutations.emplace_back(std::move(add));
+}
+
+// Whoever moved an account to another plan: it stands in the audit log with the batch that moved it.
+void OpenBatch::audit(const engine::Event& event) {
+  constexpr std::string_view kBy = R"("by":")";
+  const std::size_t by = event.text.find(kBy) + kBy.size();
+  add(journal::AuditRow{.at = event.at,
+                        .actor = event.text.substr(by, event.text.find('"', by) - by),
+                        .action = "account.plan_changed",
+                        .subject = to_string(event.account),
+                        .detail = event.text});
+}
+
 void OpenBatch::absorb(engine::Changes& changes) {
+  for (const engine::Event& event : changes.events) {
+    if (event.type == engine::EventType::kPlanChanged) audit(event);
+  }
   for (engine::Mutation& mutation : changes.mutations) {
     std::visit([this](auto& row) { put(std::move(row)); }, mutation);
   }

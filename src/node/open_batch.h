@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -51,6 +52,9 @@ class OpenBatch {
   void put(engine::PutAccount put);
   void put(engine::PutQueueCount put);
   void put(engine::DropJob drop);
+  void put(engine::PutPeriod put);
+  void put(engine::AddEntry add);
+  void audit(const engine::Event& event);
   template <typename Map, typename Key>
   engine::Mutation* find(const Map& map, const Key& key);
   template <typename Map, typename Key>
@@ -64,6 +68,9 @@ class OpenBatch {
   boost::unordered_flat_map<JobId, Index, std::hash<JobId>> jobs_;
   boost::unordered_flat_map<AccountId, Index, std::hash<AccountId>> accounts_;
   boost::unordered_flat_map<std::pair<std::uint64_t, std::string>, Index> counts_;
+  using PeriodKey =
+      std::tuple<std::uint8_t, std::uint64_t, std::string, std::int64_t>;  // scope, account, team, start
+  boost::unordered_flat_map<PeriodKey, Index> periods_;
 };
 
 }  // namespace turnpike::node

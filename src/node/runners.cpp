@@ -14,13 +14,27 @@ namespace asio = boost::asio;
 namespace fs = std::filesystem;
 namespace {
 
-engine::TryOutcome stopped_outcome(engine::StopReason reason) {
-  if (reason == engine::StopReason::kDrain) return engine::TryHandedBack{};
-  return engine::TryStopped{};
+// `billed`: what the provider says of it; a try that never reached one used nothing.
+engine::TryOutcome stopped_outcome(engine::StopReason reason,
+                                   std::optional<engine::Usage> billed = engine::Usage{}) {
+  if (reason == engine::StopReason::kDrain) return engine::TryHandedBack{.billed = std::move(billed)};
+  return engine::TryStopped{.billed = std::move(billed)};
+}
+
+std::optional<engine::Usage> billed_of(const provider::Outcome& outcome) {
+  if (const auto* failure = std::get_if<provider::Failure>(&outcome)) return failure->billed;
+  if (const auto* cancelled = std::get_if<provider::Cancelled>(&outcome)) return cancelled->billed;
+  return engine::Usage{};
 }
 
 engine::TryFailed failed(policy::FailureClass failure, std::string message) {
-  return engine::TryFailed{.failure = failure, .message = std::move(message), .retry_after = {}};
+  return engine::TryFailed{
+      .failure = failure, .message = std::move(message), .retry_after = {}, .billed = engine::Usage{}};
+}
+
+// The most output that was held for the try; 0: none was.
+std::int64_t held_output(const engine::JobRow& row) {
+  return row.hold ? row.hold->amounts[policy::Meter::kOutputTokens] : 0;
 }
 
 void log_exception(std::string_view what) {
@@ -47,6 +61,12 @@ void Runners::start(engine::StartTry start, Deliveries& deliveries) {
   }
   const asio::any_io_executor& executor = live->executor;
   deliveries.add(executor, [live](bool) { live->runners.launch(live); });
+}
+
+void Runners::start_now(engine::StartTry start) {
+  Deliveries deliveries;
+  this->start(std::move(start), deliveries);
+  deliveries.flush(true);
 }
 
 void Runners::launch(LivePtr live) {
@@ -164,6 +184,7 @@ asio::awaitable<Runners::Ending> Runners::serve(LivePtr live, ProviderSet::Servi
                             .task = start.row.task,
                             .model = start.row.upstream_model,
                             .input = start.body ? start.body->input : std::string(),
+                            .max_output_tokens = held_output(start.row),
                             .files = {},
                             .work_dir = {},
                             .timeout = start.timeout};
@@ -202,15 +223,18 @@ asio::awaitable<Result<void>> Runners::prepare(LivePtr live, bool with_folder, p
 asio::awaitable<Runners::Ending> Runners::finish(LivePtr live, provider::Outcome outcome) {
   if (auto* success = std::get_if<provider::Success>(&outcome))
     co_return co_await keep(live, std::move(*success));
-  if (const auto reason = stop_of(*live)) co_return Ending{.outcome = stopped_outcome(*reason), .files = {}};
+  if (const auto reason = stop_of(*live)) {
+    co_return Ending{.outcome = stopped_outcome(*reason, billed_of(outcome)), .files = {}};
+  }
   if (auto* failure = std::get_if<provider::Failure>(&outcome)) {
     co_return Ending{.outcome = engine::TryFailed{.failure = failure->failure,
                                                   .message = std::move(failure->message),
-                                                  .retry_after = failure->retry_after},
+                                                  .retry_after = failure->retry_after,
+                                                  .billed = std::move(failure->billed)},
                      .files = {}};
   }
   // Cancelled although nobody asked: the group is being stopped.
-  co_return Ending{.outcome = engine::TryHandedBack{}, .files = {}};
+  co_return Ending{.outcome = engine::TryHandedBack{.billed = billed_of(outcome)}, .files = {}};
 }
 
 asio::awaitable<Runners::Ending> Runners::keep(LivePtr live, provider::Success success) {

@@ -51,6 +51,8 @@ class Runners {
 
   // By the committer, once the start is durable: tries go round the io threads.
   void start(engine::StartTry start, Deliveries& deliveries);
+  // A call that does not wait for its commit; by any thread.
+  void start_now(engine::StartTry start);
   // Interrupts a try; one that has not begun never will. Nothing if it has ended.
   void stop(TryId try_id, engine::StopReason reason);
   void stop_all(engine::StopReason reason);

@@ -81,11 +81,16 @@ void read_policy(const YAML::Node& root, const SecretSource& secrets, Report& re
     read_server(top.at("server"), policy);
     read_providers(top.require("providers"), secrets, policy);
     read_models(top.require("models"), policy);
+    read_content_types(top.at("content_types"), policy);
     read_plans(top.require("plans"), top.at("defaults"), policy);
     read_accounts(top.require("accounts"), policy);
     read_store(top.at("store"), policy);
     read_endpoints(top.at("endpoints"), policy);
-    for (const char* later : {"workflows", "prices", "flags", "alerts", "webhooks", "billing"})
+    read_prices(top.at("prices"), policy);
+    read_groups(top.at("teams"), top.at("platform"), policy);
+    read_rules(top.at("rules"), policy);
+    read_flags(top.at("flags"), policy);
+    for (const char* later : {"workflows", "alerts", "webhooks", "billing"})
       top.refuse(later, "is not there yet in this version");
   });
 }
@@ -127,8 +132,31 @@ Loaded load_text(std::string text, const std::string& name, const SecretSource& 
   }
   if (!report.clean()) return {.policy = nullptr, .mistakes = report.take()};
   policy.hash = sha256_hex(text);
+  policy.prices_hash = sha256_hex(canonical_text(policy.prices));
   policy.text = std::move(text);
   return {.policy = std::make_shared<const Policy>(std::move(policy)), .mistakes = {}};
+}
+
+Result<Plan> overridden(const Policy& policy, const Plan& plan, std::string_view overrides) {
+  constexpr std::size_t kOverridesBytesMax = 16U << 10;
+  Plan own = plan;
+  if (overrides.empty()) return own;
+  Report report("overrides");
+  const std::string text(overrides);
+  if (text.size() > kOverridesBytesMax) {
+    report.add("are larger than 16 KiB");
+  } else if (check_characters(text, report)) {
+    if (const auto root = parse_yaml(text, report); root && inspect_document(*root, report)) {
+      Value(report, *root, root->Mark(), "overrides").section([&](Map& map) {
+        read_overrides(map, policy, own);
+      });
+    }
+  }
+  if (report.clean()) return own;
+  const Mistake first = report.take().front();
+  return fail(ErrorCode::kInvalidRequest,
+              fmt::format("{}: {}", first.path.empty() ? "overrides" : first.path, first.message),
+              first.path.empty() ? "overrides" : first.path);
 }
 
 Loaded load_file(const std::string& path, const SecretSource& secrets) {

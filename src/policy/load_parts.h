@@ -1,6 +1,7 @@
 // The sections of a configuration, one function each. They are read in this order, whatever the order in the
-// file, so that each finds what it refers to: server, providers, models, plans, accounts, store, endpoints.
-// A name with mistakes in it is known all the same: a mistake is reported once, not at every use.
+// file, so that each finds what it refers to: server, providers, models, content_types, plans, accounts,
+// store, endpoints, prices, teams and platform, rules, flags. A name with mistakes in it is known all the
+// same: a mistake is reported once, not at every use.
 #pragma once
 
 #include <string>
@@ -19,6 +20,19 @@ void read_plans(const Value& plans, const Value& defaults, Policy& policy);  // 
 void read_accounts(const Value& value, Policy& policy);
 void read_store(const Value& value, Policy& policy);
 void read_endpoints(const Value& value, Policy& policy);
+void read_content_types(const Value& value, Policy& policy);
+void read_prices(const Value& value, Policy& policy);
+void read_groups(const Value& teams, const Value& platform, Policy& policy);
+void read_rules(const Value& value, Policy& policy);
+void read_flags(const Value& value, Policy& policy);
+void read_account_zone(const Value& value, Policy& policy);
+
+// The keys that plans, teams and the platform share: quotas, rates, cost_cap, period, thresholds.
+void read_promise(Map& map, const Policy& policy, Promise& out);
+// The keys that an account may have of its own: those of a plan that are no other plan's business.
+void read_overrides(Map& map, const Policy& policy, Plan& out);
+// The values of a price table as text.
+std::string canonical_text(const PriceTable& prices);
 
 // Reads a secret: exactly `${env:NAME}` or `${file:PATH}`. `missing_ok`: one that is not there is left empty,
 // else it is a mistake. The text of a secret is in no mistake.

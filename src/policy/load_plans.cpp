@@ -38,6 +38,9 @@ constexpr PriorityClass kClasses[] = {PriorityClass::kLow, PriorityClass::kStand
 void read_limits(const Value& value, Limits& out) {
   value.section([&](Map& limits) {
     limits.at("concurrent_jobs").limit(out.concurrent_jobs, 0, 1'000'000);
+    limits.at("concurrent_calls").limit(out.concurrent_calls, 0, 1'000'000);
+    limits.at("batches").limit(out.concurrent_batches, 0, 100'000);
+    limits.at("agents").limit(out.agents, 0, 1'000'000);
     limits.at("queue_depth").limit(out.queue_depth, 0, 100'000'000);
     limits.at("dispatch_batch").whole(out.dispatch_batch, 1, 1'000);
     limits.at("batch_operations").limit(out.batch_operations, 1, 100'000);
@@ -139,10 +142,34 @@ void read_share(const Value& value, std::optional<std::uint32_t>& out) {
   if (value.percent(share, 0, kSharesMaxPermille)) out = share;
 }
 
+void read_content_types_of(const Value& value, const Policy& policy, Plan& out) {
+  if (value.is_word("all")) {
+    out.content_types.reset();
+    return;
+  }
+  if (!value.present()) return;
+  if (!value.is_list()) {
+    value.mistake("must be a list of content types, or `all`");
+    return;
+  }
+  out.content_types.emplace();
+  read_references(value, "content type", policy.content_types, *out.content_types);
+}
+
 void read_plan_keys(Map& map, const Policy& policy, PlanDraft& out) {
-  Plan& plan = out.plan;
-  read_priority_class(map.at("priority_class"), plan.priority_class);
   read_share(map.at("guaranteed_share"), out.share_permille);
+  map.at("grandfather").flag(out.plan.grandfather);
+  map.at("upgrade_to").name(out.plan.upgrade_to);  // a plan; looked up when all are read
+  read_overrides(map, policy, out.plan);
+}
+
+}  // namespace
+
+void read_overrides(Map& map, const Policy& policy, Plan& plan) {
+  read_priority_class(map.at("priority_class"), plan.priority_class);
+  read_promise(map, policy, plan.promise);
+  map.at("admission").word(plan.admission, {{"fast", Admission::kFast}, {"durable", Admission::kDurable}});
+  read_content_types_of(map.at("content_types"), policy, plan);
   read_limits(map.at("limits"), plan.limits);
   read_retry(map.at("retry"), plan.retry);
   map.at("attempt_timeout").duration(plan.attempt_timeout, milliseconds(10), hours(24));
@@ -155,6 +182,8 @@ void read_plan_keys(Map& map, const Policy& policy, PlanDraft& out) {
     if (value.flag(on)) plan.features[name] = on;
   });
 }
+
+namespace {
 
 // A share is a promise to a class: two plans of one class cannot promise different ones.
 void promise_share(const Value& where, const PlanDraft& draft, Shares& shares) {
@@ -200,6 +229,13 @@ void read_plans(const Value& plans, const Value& defaults, Policy& policy) {
     policy.plans.insert_or_assign(name, std::move(draft.plan));
   });
   if (read && policy.plans.empty()) plans.mistake("needs at least one plan");
+  for (const auto& [name, plan] : policy.plans) {
+    if (plan.upgrade_to.empty()) continue;
+    if (plan.upgrade_to == name || !policy.plans.contains(plan.upgrade_to)) {
+      plans.mistake(fmt::format("`{}.upgrade_to` names `{}`, which is {}", name, plan.upgrade_to,
+                                plan.upgrade_to == name ? "the plan itself" : "no plan"));
+    }
+  }
   const std::uint32_t total = std::accumulate(shares.permille.begin(), shares.permille.end(), 0U);
   if (total > kSharesMaxPermille) {
     share_section.value_or(plans).mistake(

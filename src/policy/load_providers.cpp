@@ -187,10 +187,25 @@ void read_route(const Value& item, const Policy& policy, Model& out) {
   out.routes.push_back(std::move(route));
 }
 
+// What is held for a request that does not bind its own output.
+void read_bounds(Map& map, Model& out) {
+  const auto whole = [&map](const char* key, std::int64_t& into, std::uint64_t high) {
+    std::uint64_t value = 0;
+    if (map.at(key).whole(value, 1, high)) into = static_cast<std::int64_t>(value);
+  };
+  whole("max_output_tokens", out.max_output_tokens, 10'000'000);
+  whole("audio_ms_per_character", out.audio_ms_per_character, 60'000);
+  whole("pixels_default", out.pixels_default, 1'000'000'000);
+  Duration video{std::chrono::milliseconds(out.video_ms_max)};
+  map.at("video_max").duration(video, std::chrono::seconds(1), std::chrono::hours(24));
+  out.video_ms_max = std::chrono::duration_cast<std::chrono::milliseconds>(video).count();
+}
+
 void read_model(const Value& value, const Policy& policy, Model& out) {
   value.section([&](Map& map) {
     map.require("task").name(out.task);
     map.at("version").text(out.version, 64);
+    read_bounds(map, out);
     const Value providers = map.require("providers");
     const bool read = providers.list([&](const Value& item) { read_route(item, policy, out); });
     if (read && providers.is_empty()) providers.mistake("needs at least one provider");

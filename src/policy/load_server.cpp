@@ -223,6 +223,7 @@ void read_accounts(const Value& value, Policy& policy) {
       plan.mistake(fmt::format("unknown plan `{}`: {}", out.default_plan,
                                suggestion(out.default_plan, keys_of(policy.plans))));
     }
+    read_account_zone(accounts.at("time_zone"), policy);
     accounts.at("tier_from").word(out.tier_from_request, {{"request", true}, {"none", false}});
   });
 }

@@ -59,4 +59,36 @@ const Plan* Policy::plan(std::string_view name) const {
   return found == plans.end() ? nullptr : &found->second;
 }
 
+PricePtr Policy::price(std::string_view provider, std::string_view upstream_model) const {
+  static const PricePtr kNothing = [] {
+    Price free;
+    free.request = Rate{};
+    return std::make_shared<const Price>(std::move(free));
+  }();
+  if (const auto table = prices.find(provider); table != prices.end()) {
+    auto entry = table->second.find(upstream_model);
+    if (entry == table->second.end()) entry = table->second.find("*");
+    if (entry != table->second.end()) return entry->second;
+  }
+  const auto known = providers.find(provider);
+  const bool local = known != providers.end() && known->second.kind != ProviderKind::kOpenAi;
+  return local ? kNothing : nullptr;
+}
+
+bool flag_on(const Flag& flag, std::string_view user_id, std::string_view plan) {
+  if (contains(flag.accounts, user_id) || contains(flag.plans, plan)) return true;
+  std::uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a: the same on every machine
+  const auto take = [&hash](std::string_view text) {
+    for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+  };
+  take(flag.name);
+  take(std::string_view("\0", 1));
+  take(user_id);
+  // FNV's low bits are its weakest: spread once more before the share is taken.
+  hash ^= hash >> 32;
+  hash *= 0x9e3779b97f4a7c15ULL;
+  hash ^= hash >> 29;
+  return hash % 1000 < flag.share_permille;
+}
+
 }  // namespace turnpike::policy

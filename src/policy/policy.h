@@ -282,12 +282,6 @@ struct Flag {
 };
 bool flag_on(const Flag& flag, std::string_view user_id, std::string_view plan);
 
-// Outgoing webhooks (Standard Webhooks).
-struct Webhooks {
-  bool allow_private = false;        // addresses of this machine and of private networks may be called
-  std::uint32_t endpoints_max = 16;  // of one account
-};
-
 // --- The whole
 // -------------------------------------------------------------------------------------------------------
 
@@ -348,7 +342,6 @@ struct Policy {
   Group platform;
   std::vector<Rule> rules;
   std::map<std::string, Flag, std::less<>> flags;
-  Webhooks webhooks;
   std::string text;  // the file as it was read (secrets unexpanded)
   std::string hash;  // SHA-256 of text, hex
 

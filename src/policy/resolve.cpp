@@ -89,8 +89,13 @@ Result<std::vector<Candidate>> resolve(const Policy& policy, const Plan& plan, s
       missing.push_back(route.provider);
       continue;
     }
-    candidates.push_back(
-        {route.provider, provider->second.pool, (*chosen)->id, (*chosen)->version, route.upstream_model});
+    candidates.push_back({.provider = route.provider,
+                          .pool = provider->second.pool,
+                          .model = (*chosen)->id,
+                          .model_version = (*chosen)->version,
+                          .upstream_model = route.upstream_model,
+                          .price = policy.price(route.provider, route.upstream_model),
+                          .remote = provider->second.kind == ProviderKind::kOpenAi});
   }
   if (candidates.empty()) {
     auto refusal =

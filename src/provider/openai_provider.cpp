@@ -40,7 +40,8 @@ class OpenAiProvider final : public Provider {
     Outcome outcome = co_await exchange(std::move(request));
     const auto state = co_await asio::this_coro::cancellation_state;
     // What was cancelled midway looks like a broken connection; an answer that had come is an answer.
-    if (is_cancelled(state) && std::holds_alternative<Failure>(outcome)) outcome = Cancelled{};
+    if (is_cancelled(state) && std::holds_alternative<Failure>(outcome))
+      outcome = Cancelled{.billed = std::get<Failure>(outcome).billed};
     if (progress && std::holds_alternative<Success>(outcome)) progress(100, "answered");
     co_await asio::this_coro::throw_if_cancelled(throws);
     co_return outcome;
@@ -74,7 +75,12 @@ class OpenAiProvider final : public Provider {
       message.body = std::move(wire->body);
       message.response_bytes_max = kAnswerBytesMax;
       const auto response = co_await send(std::move(message));
-      if (!response) co_return classify_no_answer(response.error());
+      if (!response) {
+        // It was sent, as far as can be known: what the upstream made of it, and bills for it, is not known.
+        Failure broken = classify_no_answer(response.error());
+        if (broken.failure != FailureClass::kMisconfigured) broken.billed.reset();
+        co_return broken;
+      }
       if (round == 0 && request.task == "text" && wants_completion_limit(*response)) {
         limit_field = TokenLimitField::kMaxCompletionTokens;
         continue;

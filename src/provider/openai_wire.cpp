@@ -43,13 +43,20 @@ std::unexpected<Error> refuse(std::string_view field, std::string_view what) {
               fmt::format("input.{}", field));
 }
 
+const char* limit_name(TokenLimitField field) {
+  return field == TokenLimitField::kMaxTokens ? "max_tokens" : "max_completion_tokens";
+}
+
 bool is_chat_field(std::string_view name) {
   return std::ranges::find(kChatFields, name) != kChatFields.end();
 }
 
-Result<WireRequest> make_chat(const object& input, const std::string& model, TokenLimitField limit_field) {
+Result<WireRequest> make_chat(const Request& request, const object& input, const std::string& model,
+                              TokenLimitField limit_field) {
   object body;
   body["model"] = model;
+  // What was held for it is the most it may use.
+  if (request.max_output_tokens > 0) body[limit_name(limit_field)] = request.max_output_tokens;
   for (const auto& field : input) {
     const std::string_view name = field.key();
     if (is_chat_field(name)) {
@@ -58,8 +65,7 @@ Result<WireRequest> make_chat(const object& input, const std::string& model, Tok
       if (!field.value().is_string()) return refuse(name, "must be a text");
     } else if (name == "max_tokens") {
       if (count_of(input, name) < 1) return refuse(name, "must be an integer of at least 1");
-      body[limit_field == TokenLimitField::kMaxTokens ? "max_tokens" : "max_completion_tokens"] =
-          field.value();
+      body[limit_name(limit_field)] = field.value();
     } else {
       return refuse(name, "is not known to this provider");
     }
@@ -296,7 +302,7 @@ Result<WireRequest> make_wire_request(const Request& request, const std::string&
   const auto input = parse_json(request.input);
   if (!input || !input->is_object())
     return fail(ErrorCode::kInvalidRequest, "the input must be a JSON object", "input");
-  if (request.task == "text") return make_chat(input->get_object(), model, limit_field);
+  if (request.task == "text") return make_chat(request, input->get_object(), model, limit_field);
   if (request.task == "image") return make_image(input->get_object(), model);
   if (request.task == "embedding") return make_embedding(input->get_object(), model);
   return fail(ErrorCode::kConfiguration, fmt::format("an OpenAI server has no task {}", request.task));

@@ -65,7 +65,8 @@ struct Failure {
       std::vector<std::pair<std::string, std::int64_t>>{};
 };
 struct Cancelled {  // asked to stop, and everything it had begun is stopped
-  std::optional<std::vector<std::pair<std::string, std::int64_t>>> billed;  // as Failure::billed
+  std::optional<std::vector<std::pair<std::string, std::int64_t>>> billed =
+      std::vector<std::pair<std::string, std::int64_t>>{};  // as Failure::billed
 };
 using Outcome = std::variant<Success, Failure, Cancelled>;
 

@@ -165,7 +165,9 @@ class SandboxProvider final : public Provider {
       return failure(FailureClass::kInvalidInput,
                      "input.prompt (a text) or input.messages (a list) is required");
     const std::int64_t asked_tokens = count_of(fields, "max_tokens");
-    const std::int64_t limit = std::min(asked_tokens > 0 ? asked_tokens : kMaxTokensDefault, kMaxTokensLimit);
+    const std::int64_t held_tokens =
+        request.max_output_tokens > 0 ? request.max_output_tokens : kMaxTokensDefault;
+    const std::int64_t limit = std::min(asked_tokens > 0 ? asked_tokens : held_tokens, kMaxTokensLimit);
     Random random{config_.seed ^ hash_of(request.model) ^ hash_of(request.input)};
     const std::int64_t wanted = random.between(12, 96);
     const std::int64_t words = std::min(wanted, limit);

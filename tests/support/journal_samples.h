@@ -36,6 +36,28 @@ inline engine::JobRow make_job(std::uint64_t id, std::uint64_t account = 1) {
   return row;
 }
 
+// A hold with something in every field.
+inline engine::Hold make_hold() {
+  policy::Price price;
+  price.tokens = {.input = Rate{150'000, 1}, .cached_input = std::nullopt, .output = Rate{600'000, 1}};
+  price.tiers = {{.above = 200'000, .tokens = price.tokens}};
+  price.batch = policy::TokenRates{};
+  price.audio = Rate{100, 1'000};
+  engine::Hold hold;
+  hold.amounts[policy::Meter::kTokens] = 4'200;
+  hold.amounts[policy::Meter::kJobs] = 1;
+  hold.cost = {630};
+  hold.content = "blog";
+  hold.team = "acme";
+  hold.account_period = at_second(-86'400);
+  hold.team_period = at_second(-200);
+  hold.platform_period = at_second(-300);
+  hold.price = std::make_shared<const policy::Price>(price);
+  hold.price_version = 12;
+  hold.may_bill = true;
+  return hold;
+}
+
 // A job with something in every field.
 inline engine::JobRow make_full_job(std::uint64_t id, std::uint64_t account = 1) {
   using engine::HistoryKind;
@@ -69,17 +91,84 @@ inline engine::JobRow make_full_job(std::uint64_t id, std::uint64_t account = 1)
   row.history = {{HistoryKind::kSubmitted, at_second(0), 0, 0, "turn"},
                  {HistoryKind::kStarted, at_second(-9), INT64_MAX, INT64_MIN, "espeak"},
                  {HistoryKind::kRetriedByUser, kNever, 1, 2, ""}};
+  row.cost = {987'654'321};
+  row.content_type = "blog";
+  row.estimate[policy::Meter::kTokens] = INT64_MAX;
+  row.hold = make_hold();
   return row;
+}
+
+// Books with something in every field.
+inline engine::PeriodRow make_period(engine::Scope scope, std::uint64_t account, std::string team,
+                                     Wall start) {
+  engine::PeriodRow row;
+  row.scope = scope;
+  row.account = {account};
+  row.team = std::move(team);
+  row.start = start;
+  row.end = start + std::chrono::hours(24 * 31);
+  row.used[policy::Meter::kTokens] = 7;
+  row.held[policy::Meter::kJobs] = 2;
+  row.calls_held[policy::Meter::kCalls] = 1;
+  row.cost_used = {1};
+  row.cost_held = {2};
+  row.cost_calls_held = {3};
+  row.debt[policy::Meter::kPixels] = 4;
+  row.cost_debt = {5};
+  row.content = {{"blog", 1, 2, 1}};
+  row.holds = 3;
+  row.told = {{0, 500}, {255, 1000}};
+  return row;
+}
+
+inline engine::LedgerEntry make_entry(std::uint64_t try_id, std::uint64_t account, Wall at) {
+  engine::LedgerEntry entry;
+  entry.at = at;
+  entry.account = {account};
+  entry.team = "acme";
+  entry.plan = "pro";
+  entry.job = {try_id + 1};
+  entry.attempt = 2;
+  entry.try_id = {try_id};
+  entry.task = "text";
+  entry.provider = "openai";
+  entry.model = "writer";
+  entry.model_version = "1";
+  entry.price_version = 3;
+  entry.meters[policy::Meter::kTokens] = 100;
+  entry.meters[policy::Meter::kJobs] = 1;
+  entry.content = "blog";
+  entry.cost = {1'000};
+  entry.debt = {10};
+  entry.account_period = at_second(-100);
+  entry.team_period = at_second(-200);
+  entry.platform_period = at_second(-300);
+  return entry;
 }
 
 inline auto fields_of(const engine::JobRow& r) {
   return std::tie(r.id, r.account, r.state, r.pool, r.priority, r.due_at, r.expires_at, r.dedupe_key, r.task,
                   r.plan, r.provider, r.model, r.model_version, r.upstream_model, r.attempt, r.max_attempts,
                   r.lost, r.current_try, r.options, r.created_at, r.queued_at, r.first_started_at,
-                  r.started_at, r.finished_at, r.usage, r.error, r.output, r.artifacts, r.history);
+                  r.started_at, r.finished_at, r.usage, r.error, r.output, r.artifacts, r.history, r.cost,
+                  r.content_type, r.estimate, r.hold);
 }
 inline auto fields_of(const engine::AccountRow& r) {
-  return std::tie(r.id, r.user_id, r.plan, r.created_at);
+  return std::tie(r.id, r.user_id, r.plan, r.created_at, r.plan_version, r.overrides, r.team, r.time_zone,
+                  r.anchor_at, r.grants);
+}
+inline auto fields_of(const engine::PeriodRow& r) {
+  return std::tie(r.scope, r.account, r.team, r.start, r.end, r.used, r.held, r.calls_held, r.cost_used,
+                  r.cost_held, r.cost_calls_held, r.debt, r.cost_debt, r.content, r.holds, r.told, r.current);
+}
+inline auto fields_of(const engine::LedgerEntry& r) {
+  return std::tie(r.kind, r.at, r.account, r.team, r.plan, r.job, r.attempt, r.try_id, r.call, r.task,
+                  r.provider, r.model, r.model_version, r.price_version, r.meters, r.content, r.cost, r.debt,
+                  r.account_period, r.team_period, r.platform_period);
+}
+inline auto fields_of(const journal::UsageRow& r) {
+  return std::tie(r.at, r.account, r.plan, r.task, r.model, r.provider, r.meters, r.cost, r.completed,
+                  r.failed);
 }
 inline auto fields_of(const engine::PutQueueCount& r) {
   return std::tie(r.account, r.pool, r.queued, r.scheduled);
@@ -94,7 +183,7 @@ inline auto fields_of(const journal::IdempotencyRow& r) {
   return std::tie(r.scope, r.body_hash, r.status, r.content_type, r.body, r.expires_at);
 }
 inline auto fields_of(const journal::PolicyVersionRow& r) {
-  return std::tie(r.version, r.hash, r.text, r.applied_at, r.applied_by);
+  return std::tie(r.version, r.hash, r.text, r.applied_at, r.applied_by, r.reason, r.price_version);
 }
 inline auto fields_of(const journal::AuditRow& r) {
   return std::tie(r.at, r.actor, r.action, r.subject, r.detail);

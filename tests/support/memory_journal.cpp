@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "journal/last_id.h"
+#include "journal/recount.h"
 
 namespace turnpike::testing {
 
@@ -149,6 +150,14 @@ void MemoryJournal::apply_others(const journal::Commit& commit) {
       } else {
         state_.counts.erase(key);
       }
+    } else if (const auto* period = std::get_if<engine::PutPeriod>(&mutation)) {
+      const engine::PeriodRow& row = period->row;
+      state_.periods[{row.scope, row.account.value, row.team, row.start}] = row;
+    } else if (const auto* add = std::get_if<engine::AddEntry>(&mutation)) {
+      auto& charged = state_.ledger[commit.batch];
+      charged.first = commit.at;
+      charged.second.push_back(add->entry);
+      journal::add_entry(state_.usage, add->entry);
     }
   }
   for (const auto& record : commit.records) apply(record);
@@ -236,6 +245,14 @@ Result<journal::Recovered> MemoryJournal::recover() {
   for (const auto id : state_.processing) recovered.processing.push_back(read(state_.jobs.at(id), false));
   for (const auto& [id, row] : state_.keys) recovered.keys.push_back(row);
   if (!state_.policies.empty()) recovered.policy = state_.policies.rbegin()->second;
+  for (const auto& [key, row] : state_.periods) {
+    if (row.current || row.holds > 0) recovered.periods.push_back(row);
+  }
+  std::set<std::uint64_t> lived_by;
+  for (const auto& [id, row] : state_.accounts) lived_by.insert(row.plan_version);
+  for (const auto& [version, row] : state_.policies) {
+    if (lived_by.contains(version)) recovered.grandfathered.push_back(row);
+  }
   return recovered;
 }
 
@@ -396,7 +413,114 @@ Result<std::vector<journal::AuditRow>> MemoryJournal::audit(std::size_t limit) {
                                         state_.audit.rbegin() + static_cast<std::ptrdiff_t>(count));
 }
 
+// --- Money
+
+Result<journal::UsageReport> MemoryJournal::usage(const journal::UsageQuery& query) {
+  const std::scoped_lock lock(mutex_);
+  std::map<std::tuple<Wall, AccountId, std::string, std::string, std::string, std::string>, journal::UsageRow>
+      rows;
+  for (const auto& [key, sum] : state_.usage) {
+    if (key.grain != query.grain || key.at < query.from || key.at >= query.to) continue;
+    if (query.account && key.account != *query.account) continue;
+    journal::UsageRow apart{.at = query.by_time ? key.at : kNever,
+                            .account = query.by_account ? key.account : AccountId{},
+                            .plan = query.by_plan ? key.plan : "",
+                            .task = query.by_task ? key.task : "",
+                            .model = query.by_model ? key.model : "",
+                            .provider = query.by_provider ? key.provider : ""};
+    auto& row = rows.try_emplace(
+                        {apart.at, apart.account, apart.plan, apart.task, apart.model, apart.provider}, apart)
+                    .first->second;
+    row.meters += sum.meters;
+    row.cost += sum.cost;
+    row.completed += static_cast<std::uint64_t>(sum.completed);
+    row.failed += static_cast<std::uint64_t>(sum.failed);
+  }
+  journal::UsageReport report;
+  for (auto& [key, row] : rows) {
+    if (report.rows.size() == query.limit) {
+      report.truncated = true;
+      break;
+    }
+    report.rows.push_back(std::move(row));
+  }
+  return report;
+}
+
+Result<journal::Journal::LedgerPage> MemoryJournal::ledger(std::pair<Batch, std::uint32_t> after,
+                                                           std::optional<AccountId> account,
+                                                           std::size_t limit) {
+  const std::scoped_lock lock(mutex_);
+  LedgerPage page;
+  page.last = after;
+  for (const auto& [batch, charged] : state_.ledger) {
+    for (std::uint32_t i = 0; i < charged.second.size(); ++i) {
+      if (std::pair(batch, i + 1) <= after) continue;
+      if (page.entries.size() == limit) {
+        page.more = true;
+        return page;
+      }
+      page.last = {batch, i + 1};
+      if (!account || charged.second[i].account == *account) page.entries.push_back(charged.second[i]);
+    }
+  }
+  return page;
+}
+
+Result<journal::BooksReport> MemoryJournal::verify_books() {
+  const std::scoped_lock lock(mutex_);
+  journal::Recount recount;
+  for (const auto& [batch, charged] : state_.ledger) {
+    for (const auto& entry : charged.second) recount.add(entry);
+  }
+  for (const auto& [id, stored] : state_.jobs) {
+    if (!ended(stored.row.state)) recount.add(stored.row);
+  }
+  for (const auto& [key, row] : state_.periods) recount.compare(row);
+  for (const auto& [key, sum] : state_.usage) recount.compare(key, sum);
+  return recount.finish(state_.ledger_cut);
+}
+
+Result<std::vector<engine::PeriodRow>> MemoryJournal::periods(AccountId account, std::size_t limit) {
+  const std::scoped_lock lock(mutex_);
+  std::vector<engine::PeriodRow> rows;
+  for (auto it = state_.periods.rbegin(); it != state_.periods.rend() && rows.size() < limit; ++it) {
+    if (it->second.scope == engine::Scope::kAccount && it->second.account == account)
+      rows.push_back(it->second);
+  }
+  return rows;
+}
+
+std::vector<engine::PeriodRow> MemoryJournal::period_rows() const {
+  const std::scoped_lock lock(mutex_);
+  std::vector<engine::PeriodRow> rows;
+  for (const auto& [key, row] : state_.periods) rows.push_back(row);
+  return rows;
+}
+
 // --- Retention
+
+void MemoryJournal::retain_ledger(const Retention& retention, Removed& removed) {
+  const Wall before = retention.ledger_before;
+  bool cut = false;
+  while (!state_.ledger.empty() && state_.ledger.begin()->second.first < before) {
+    if (removed.rows == retention.rows_max) {
+      removed.more = true;
+      break;
+    }
+    state_.ledger.erase(state_.ledger.begin());
+    ++removed.rows;
+    cut = true;
+  }
+  if (!cut) return;
+  state_.ledger_cut = std::max(state_.ledger_cut, before);
+  std::erase_if(state_.usage, [before](const auto& each) {
+    return each.first.grain == journal::UsageQuery::Grain::kHour && each.first.at < before;
+  });
+  std::erase_if(state_.periods, [before](const auto& each) {
+    return !each.second.current && each.second.holds == 0 && each.second.end < before;
+  });
+}
 
 void MemoryJournal::retain_jobs(const Retention& retention, Removed& removed) {
   while (!state_.ended.empty() && state_.ended.begin()->first < retention.jobs_before) {
@@ -454,6 +578,7 @@ Result<journal::Journal::Removed> MemoryJournal::retain(const Retention& retenti
       ++removed.rows;
     }
   }
+  retain_ledger(retention, removed);
   return removed;
 }
 

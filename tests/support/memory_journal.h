@@ -10,10 +10,12 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "journal/journal.h"
+#include "journal/usage_sums.h"
 
 namespace turnpike::testing {
 
@@ -56,7 +58,14 @@ class MemoryJournal final : public journal::Journal {
   Result<std::vector<journal::ArtifactRow>> artifacts_by_sha256(std::string_view sha256) override;
   Result<std::vector<journal::PolicyVersionRow>> policy_versions() override;
   Result<std::vector<journal::AuditRow>> audit(std::size_t limit) override;
+  Result<journal::UsageReport> usage(const journal::UsageQuery& query) override;
+  Result<LedgerPage> ledger(std::pair<journal::Batch, std::uint32_t> after, std::optional<AccountId> account,
+                            std::size_t limit) override;
+  Result<journal::BooksReport> verify_books() override;
+  Result<std::vector<engine::PeriodRow>> periods(AccountId account, std::size_t limit) override;
   Result<Removed> retain(const Retention& retention) override;
+  // Every period row, in the order of their keys.
+  std::vector<engine::PeriodRow> period_rows() const;
 
  private:
   struct Stored {
@@ -67,8 +76,10 @@ class MemoryJournal final : public journal::Journal {
     Wall at;
     std::vector<engine::Event> events;
   };
-  using QueueKey = std::pair<AccountId, std::string>;                 // account, pool
-  using QueueOrder = std::pair<std::int64_t, JobId>;                  // -priority, id
+  using QueueKey = std::pair<AccountId, std::string>;  // account, pool
+  using QueueOrder = std::pair<std::int64_t, JobId>;   // -priority, id
+  using PeriodKey =
+      std::tuple<engine::Scope, std::uint64_t, std::string, Wall>;    // scope, account, team, start
   using Timed = std::set<std::pair<Wall, JobId>>;                     // (time, id)
   using Undo = std::vector<std::pair<JobId, std::optional<Stored>>>;  // jobs as they were before a commit
 
@@ -87,6 +98,10 @@ class MemoryJournal final : public journal::Journal {
     std::map<std::string, journal::IdempotencyRow, std::less<>> idempotency;
     std::map<std::uint64_t, journal::PolicyVersionRow> policies;
     std::vector<journal::AuditRow> audit;
+    std::map<PeriodKey, engine::PeriodRow> periods;
+    std::map<journal::Batch, std::pair<Wall, std::vector<engine::LedgerEntry>>> ledger;
+    Wall ledger_cut = kNever;
+    journal::UsageSums usage;
     std::map<journal::Batch, LoggedBatch> log;
     // Indexes over jobs.
     std::map<QueueKey, std::set<QueueOrder>> queued;
@@ -107,6 +122,7 @@ class MemoryJournal final : public journal::Journal {
   journal::TimedHeads timed_heads(const Timed& times, std::pair<Wall, JobId> after, std::size_t limit) const;
   void retain_jobs(const Retention& retention, Removed& removed);
   void retain_artifacts(const Retention& retention, Removed& removed);
+  void retain_ledger(const Retention& retention, Removed& removed);
 
   mutable std::mutex mutex_;
   State state_;                     // guarded by mutex_

@@ -122,8 +122,70 @@ CREATE TABLE audit(
 ) STRICT;
 )sql";
 
+// Money and limits.
+constexpr const char* kSecond = R"sql(
+ALTER TABLE accounts ADD COLUMN plan_version INTEGER NOT NULL DEFAULT 0;  -- the policy version whose plan applies; 0: the one in force
+ALTER TABLE accounts ADD COLUMN terms BLOB NOT NULL DEFAULT x'';          -- packed: overrides, team, time zone, anchor, grants; empty: none
+
+-- The books of one account, team or the platform for one billing period.
+CREATE TABLE periods(
+  scope   INTEGER NOT NULL,  -- engine::Scope
+  account INTEGER NOT NULL,  -- scope account: whose; else 0
+  team    TEXT NOT NULL,     -- scope team: its name; else empty
+  start   INTEGER NOT NULL,  -- first moment of the period
+  ends    INTEGER NOT NULL,  -- first moment after it
+  current INTEGER NOT NULL,  -- 1: not known to be over
+  open    INTEGER NOT NULL,  -- 1: current, or something is held in it: loaded at a start
+  books   BLOB NOT NULL,     -- packed: used, held, debt, thresholds told
+  PRIMARY KEY(scope, account, team, start)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX periods_open ON periods(open) WHERE open=1;
+
+-- What was charged: one row for each batch that charged anything. Append-only.
+CREATE TABLE ledger(
+  batch   INTEGER PRIMARY KEY,  -- the batch
+  at      INTEGER NOT NULL,     -- its time
+  entries BLOB NOT NULL         -- packed: its entries, in order
+) STRICT;
+
+-- Up to when entries of the ledger were removed; one row, or none.
+CREATE TABLE ledger_cut(
+  id INTEGER PRIMARY KEY CHECK(id=1),  -- 1
+  at INTEGER NOT NULL                  -- what was charged before is gone
+) STRICT;
+
+-- The ledger rolled up, so that no page counts entries.
+CREATE TABLE usage(
+  grain     INTEGER NOT NULL,  -- 0: by hour, 1: by day
+  at        INTEGER NOT NULL,  -- first moment of the hour or day, UTC
+  account   INTEGER NOT NULL,  -- whose
+  plan      TEXT NOT NULL,     -- that admitted it
+  task      TEXT NOT NULL,     -- what was done
+  model     TEXT NOT NULL,     -- as users name it
+  provider  TEXT NOT NULL,     -- who did it
+  completed INTEGER NOT NULL,  -- tries that completed
+  failed    INTEGER NOT NULL,  -- tries that failed or were lost, and were billed
+  cost      INTEGER NOT NULL,  -- nano-USD
+  tokens        INTEGER NOT NULL,  -- input and output
+  input_tokens  INTEGER NOT NULL,  -- cached ones included
+  cached_tokens INTEGER NOT NULL,  -- read from the provider's cache
+  output_tokens INTEGER NOT NULL,  -- made
+  characters    INTEGER NOT NULL,  -- spoken
+  audio_ms      INTEGER NOT NULL,  -- milliseconds of audio made
+  video_ms      INTEGER NOT NULL,  -- milliseconds of video made
+  images        INTEGER NOT NULL,  -- made
+  pixels        INTEGER NOT NULL,  -- made
+  jobs          INTEGER NOT NULL,  -- completed
+  calls         INTEGER NOT NULL,  -- completed
+  PRIMARY KEY(grain, at, account, plan, task, model, provider)
+) STRICT, WITHOUT ROWID;
+
+ALTER TABLE policy_versions ADD COLUMN reason TEXT NOT NULL DEFAULT '';               -- as given by who applied it
+ALTER TABLE policy_versions ADD COLUMN price_version INTEGER NOT NULL DEFAULT 0;      -- the version whose price table it has; 0: its own
+)sql";
+
 // Step n brings version n to version n + 1. Released steps are never edited.
-constexpr std::array kSteps{kFirst};
+constexpr std::array kSteps{kFirst, kSecond};
 
 Result<int> version_of(Connection& connection) {
   if (auto made = connection.run("CREATE TABLE IF NOT EXISTS schema_version(\n"
@@ -153,7 +215,27 @@ int schema_version_max() {
   return static_cast<int>(kSteps.size());
 }
 
+Result<void> check_version(Connection& connection) {
+  int version = 0;
+  {
+    StatementScope query(connection.statement("SELECT coalesce(max(version), 0) FROM schema_version"));
+    if (query->step() != SQLITE_ROW)
+      return std::unexpected(connection.error("cannot read the database's version"));
+    version = static_cast<int>(query->integer(0));
+  }
+  if (version == schema_version_max()) return {};
+  return fail(ErrorCode::kConfiguration,
+              "the database has schema version " + std::to_string(version) + ", this program reads " +
+                  std::to_string(schema_version_max()) +
+                  (version < schema_version_max() ? ": start the server once, which brings it up to date"
+                                                  : ": use the newer turnpike that wrote it"));
+}
+
 Result<void> migrate(Connection& connection) {
+  return migrate_to(connection, schema_version_max());
+}
+
+Result<void> migrate_to(Connection& connection, int to) {
   const auto version = version_of(connection);
   if (!version) return std::unexpected(version.error());
   if (*version > schema_version_max()) {
@@ -161,7 +243,7 @@ Result<void> migrate(Connection& connection) {
                 "the database has schema version " + std::to_string(*version) + ", this program knows " +
                     std::to_string(schema_version_max()) + ": start the newer turnpike that wrote it");
   }
-  for (int next = *version + 1; next <= schema_version_max(); ++next) {
+  for (int next = *version + 1; next <= to; ++next) {
     if (auto done = step_to(connection, next); !done) return done;
   }
   return {};

@@ -32,8 +32,19 @@ Result<Recovered> Reader::recover() {
     recovered.queues = queues();
     recovered.processing = processing(recovered.last_batch);
     recovered.keys = keys();
-    if (auto versions = policies("SELECT version, hash, text, applied, applied_by FROM policy_versions "
-                                 "ORDER BY version DESC LIMIT 1");
+    {
+      auto& open = db_.statement(
+          "SELECT scope, account, team, start, ends, current, books FROM periods "
+          "INDEXED BY periods_open WHERE open=1 ORDER BY scope, account, team, start");
+      const StatementScope scope(open);
+      recovered.periods = periods(open);
+    }
+    recovered.grandfathered = policies(
+        "SELECT version, hash, text, applied, applied_by, reason, price_version FROM policy_versions "
+        "WHERE version IN (SELECT DISTINCT plan_version FROM accounts WHERE plan_version>0) ORDER BY "
+        "version");
+    if (auto versions = policies("SELECT version, hash, text, applied, applied_by, reason, price_version "
+                                 "FROM policy_versions ORDER BY version DESC LIMIT 1");
         !versions.empty()) {
       recovered.policy = std::move(versions.front());
     }
@@ -42,14 +53,18 @@ Result<Recovered> Reader::recover() {
 }
 
 std::vector<engine::AccountRow> Reader::accounts() {
-  auto& query = db_.statement("SELECT id, user_id, plan, created FROM accounts ORDER BY id");
+  auto& query =
+      db_.statement("SELECT id, user_id, plan, created, plan_version, terms FROM accounts ORDER BY id");
   const StatementScope scope(query);
   std::vector<engine::AccountRow> rows;
   while (next(query)) {
-    rows.push_back({.id = {query.id(0)},
-                    .user_id = query.text(1),
-                    .plan = query.text(2),
-                    .created_at = wall_from_micros(query.integer(3))});
+    engine::AccountRow& row = rows.emplace_back();
+    row.id = {query.id(0)};
+    row.user_id = query.text(1);
+    row.plan = query.text(2);
+    row.created_at = wall_from_micros(query.integer(3));
+    row.plan_version = query.id(4);
+    if (auto terms = unpack_terms(query.bytes(5), row); !terms) throw Failed{std::move(terms.error())};
   }
   return rows;
 }
@@ -191,14 +206,18 @@ std::vector<PolicyVersionRow> Reader::policies(const char* sql) {
                     .hash = query.text(1),
                     .text = query.text(2),
                     .applied_at = wall_from_micros(query.integer(3)),
-                    .applied_by = query.text(4)});
+                    .applied_by = query.text(4),
+                    .reason = query.text(5),
+                    .price_version = query.id(6)});
   }
   return rows;
 }
 
 Result<std::vector<PolicyVersionRow>> Reader::policy_versions() {
   return in_snapshot([&] {
-    return policies("SELECT version, hash, text, applied, applied_by FROM policy_versions ORDER BY version");
+    return policies(
+        "SELECT version, hash, text, applied, applied_by, reason, price_version FROM policy_versions "
+        "ORDER BY version");
   });
 }
 

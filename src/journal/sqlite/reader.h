@@ -32,6 +32,11 @@ class Reader {
   Result<std::vector<ArtifactRow>> artifacts_by_sha256(std::string_view sha256);
   Result<std::vector<PolicyVersionRow>> policy_versions();
   Result<std::vector<AuditRow>> audit(std::size_t limit);
+  Result<UsageReport> usage(const UsageQuery& query);
+  Result<Journal::LedgerPage> ledger(std::pair<Batch, std::uint32_t> after, std::optional<AccountId> account,
+                                     std::size_t limit);
+  Result<BooksReport> verify_books();
+  Result<std::vector<engine::PeriodRow>> periods(AccountId account, std::size_t limit);
 
  private:
   // Runs `read` in a snapshot. A failed statement or a row that cannot be read is thrown as Failed and comes
@@ -52,6 +57,7 @@ class Reader {
   void group_ids(const JobQuery& query, engine::JobState state, std::size_t count, std::vector<JobId>& ids);
   std::vector<engine::AccountRow> accounts();
   std::vector<engine::PutQueueCount> queues();
+  std::vector<engine::PeriodRow> periods(Statement& query);
   std::vector<KeyRow> keys();
   std::vector<StoredJob> processing(Batch at);
   std::vector<ArtifactRow> artifacts(Statement& query);

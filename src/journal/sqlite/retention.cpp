@@ -23,6 +23,8 @@ constexpr const char* kFirstBatches =
     "SELECT batch, at FROM log WHERE batch<(SELECT max(batch) FROM log) AND ?1 IS NOT NULL ORDER BY batch "
     "LIMIT ?2";
 
+constexpr const char* kOldEntries = "SELECT batch FROM ledger WHERE at<?1 ORDER BY batch LIMIT ?2";
+
 // What one pass may still remove, and what it found.
 struct Pass {
   Connection& db;
@@ -91,6 +93,14 @@ Result<Journal::Removed> Writer::retain(const Journal::Retention& retention) {
   }
   for (const auto batch : pass.candidates(kFirstBatches, retention.events_before, 1)) {
     pass.remove("DELETE FROM log WHERE batch=?1", batch);
+  }
+  const auto charged = pass.candidates(kOldEntries, retention.ledger_before);
+  for (const auto batch : charged) pass.remove("DELETE FROM ledger WHERE batch=?1", batch);
+  if (!charged.empty()) {
+    pass.remove("INSERT INTO ledger_cut VALUES(1, ?1) ON CONFLICT(id) DO UPDATE SET at=max(at, ?1)",
+                unix_micros(retention.ledger_before));
+    pass.remove("DELETE FROM usage WHERE grain=0 AND at<?1", unix_micros(retention.ledger_before));
+    pass.remove("DELETE FROM periods WHERE open=0 AND ends<?1", unix_micros(retention.ledger_before));
   }
   if (auto done = finish(pass.code, "cannot remove old rows"); !done) return std::unexpected(done.error());
   return std::move(pass.removed);

@@ -130,6 +130,19 @@ class SqliteJournal final : public Journal {
   Result<std::vector<AuditRow>> audit(std::size_t limit) override {
     return readers_.with([&](Reader& r) { return r.audit(limit); });
   }
+  Result<UsageReport> usage(const UsageQuery& query) override {
+    return readers_.with([&](Reader& r) { return r.usage(query); });
+  }
+  Result<LedgerPage> ledger(std::pair<Batch, std::uint32_t> after, std::optional<AccountId> account,
+                            std::size_t limit) override {
+    return readers_.with([&](Reader& r) { return r.ledger(after, account, limit); });
+  }
+  Result<BooksReport> verify_books() override {
+    return readers_.with([](Reader& r) { return r.verify_books(); });
+  }
+  Result<std::vector<engine::PeriodRow>> periods(AccountId account, std::size_t limit) override {
+    return readers_.with([&](Reader& r) { return r.periods(account, limit); });
+  }
 
  private:
   FolderLock lock_;  // first: released when all connections are closed
@@ -165,6 +178,18 @@ Result<std::unique_ptr<Journal>> open_sqlite(const std::filesystem::path& folder
   if (!writer) return std::unexpected(writer.error());
   return std::make_unique<SqliteJournal>(std::move(*lock), std::move(checkpointer), std::move(*writer), path,
                                          options);
+}
+
+Result<BooksReport> verify_books(const std::filesystem::path& folder) {
+  const auto path = folder / kFile;
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) {
+    return fail(ErrorCode::kIo, "there is no journal in " + folder.string());
+  }
+  auto connection = Connection::open(path, false, kCheckpointerCacheKib);
+  if (!connection) return std::unexpected(connection.error());
+  if (auto known = sqlite::check_version(*connection); !known) return std::unexpected(known.error());
+  return Reader(std::move(*connection)).verify_books();
 }
 
 }  // namespace turnpike::journal

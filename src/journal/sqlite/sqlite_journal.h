@@ -17,4 +17,8 @@ using sqlite::SqliteOptions;
 // program), kIo.
 Result<std::unique_ptr<Journal>> open_sqlite(const std::filesystem::path& folder, SqliteOptions options = {});
 
+// Journal::verify_books of the journal in `folder`, which may be in use by a server: nothing is locked or
+// changed. Errors: kIo (no journal there), kConfiguration (of another version).
+Result<BooksReport> verify_books(const std::filesystem::path& folder);
+
 }  // namespace turnpike::journal

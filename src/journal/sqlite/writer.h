@@ -8,6 +8,7 @@
 #include "journal/journal.h"
 #include "journal/sqlite/checkpointer.h"
 #include "journal/sqlite/database.h"
+#include "journal/usage_sums.h"
 
 namespace turnpike::journal::sqlite {
 
@@ -46,7 +47,10 @@ class Writer {
   int put(const engine::PutJob& put);
   int put(const engine::PutAccount& put);
   int put(const engine::PutQueueCount& put);
+  int put(const engine::PutPeriod& put);
   int drop(JobId id);
+  int charge(const Commit& commit);
+  int roll_up(const UsageSums& sums);
   int put(const KeyRow& row);
   int put(const ArtifactRow& row);
   int put(const IdempotencyRow& row);
@@ -63,8 +67,8 @@ class Writer {
   std::uint64_t wal_pages_ = 0;  // length of the write-ahead log
   std::uint64_t restart_at_;     // the length at which to try next that it begins anew
   bool failed_ = false;
-  const char* refusal_ = nullptr;               // why write() gave SQLITE_CONSTRAINT by itself
-  std::string head_, body_, changes_, events_;  // reused buffers
+  const char* refusal_ = nullptr;                         // why write() gave SQLITE_CONSTRAINT by itself
+  std::string head_, body_, changes_, events_, entries_;  // reused buffers
 };
 
 }  // namespace turnpike::journal::sqlite

@@ -1,4 +1,5 @@
 #include "journal/pack.h"
+#include "base/random.h"
 
 #include <gtest/gtest.h>
 
@@ -9,10 +10,13 @@
 namespace turnpike::journal {
 namespace {
 
+using testing::at_second;
 using testing::fields_of;
 using testing::make_body;
+using testing::make_entry;
 using testing::make_full_job;
 using testing::make_job;
+using testing::make_period;
 using testing::same;
 
 // What a row has beside its head.
@@ -117,9 +121,76 @@ TEST(Pack, BytesTooManyAreAnError) {
   EXPECT_FALSE(unpack_body(body + '\0'));
 }
 
+// Version 1 ends before what version 2 added: cost, content type, estimate and hold, each a zero byte where
+// there is none.
+TEST(Pack, AHeadOfVersion1IsAJobWithoutMoney) {
+  auto head = head_of(make_job(1));
+  head.resize(head.size() - 4);
+  head[0] = 1;
+  engine::JobRow read = make_job(1);
+  read.created_at = read.queued_at = kNever;
+  ASSERT_TRUE(unpack_head(head, read));
+  EXPECT_TRUE(same(read, make_job(1)));
+  EXPECT_FALSE(read.hold);
+}
+
+TEST(Pack, PeriodsTermsAndEntriesComeBack) {
+  const auto period = make_period(engine::Scope::kTeam, 0, "acme", at_second(1));
+  std::string packed;
+  pack_period(period, packed);
+  auto read = period;
+  read.used = read.held = read.calls_held = read.debt = {};
+  read.content.clear();
+  read.told.clear();
+  read.holds = 0;
+  ASSERT_TRUE(unpack_period(packed, read));
+  EXPECT_TRUE(same(read, period));
+
+  auto first = make_entry(10, 1, at_second(1));
+  auto second = make_entry(20, 2, at_second(-1));
+  second.kind = engine::EntryKind::kReversal;
+  second.call = true;
+  second.cost = {INT64_MIN};
+  second.team.clear();
+  packed.clear();
+  pack_entries({&first, &second}, at_second(0), packed);
+  EXPECT_LT(packed.size(), 200U) << "texts stand once";
+  const auto entries = unpack_entries(packed, at_second(0));
+  ASSERT_TRUE(entries);
+  EXPECT_TRUE(same(*entries, {first, second}));
+}
+
+TEST(Pack, AUsualHoldIsSmall) {
+  auto row = make_job(1);
+  const std::size_t without = head_of(row).size();
+  row.hold.emplace();
+  row.hold->amounts[policy::Meter::kJobs] = 1;
+  row.hold->amounts[policy::Meter::kAudioMs] = 12'000;
+  row.hold->account_period = row.hold->platform_period = row.created_at - std::chrono::hours(24 * 20);
+  row.hold->price_version = 3;
+  EXPECT_LE(head_of(row).size() - without, 40U);
+}
+
+TEST(Pack, GarbageOfMoneyIsReadWithoutHarm) {
+  Random random(7);
+  for (int round = 0; round < 20'000; ++round) {
+    std::string bytes(1 + random.below(90), '\0');
+    for (char& c : bytes) c = static_cast<char>(random.below(256));
+    bytes[0] = '\1';
+    engine::PeriodRow period;
+    engine::AccountRow account;
+    (void)unpack_period(bytes, period);
+    (void)unpack_terms(bytes, account);
+    (void)unpack_entries(bytes, at_second(0));
+    bytes[0] = '\2';
+    engine::JobRow job;
+    (void)unpack_head(bytes, job);
+  }
+}
+
 TEST(Pack, AnUnknownVersionIsAnError) {
   auto head = head_of(make_job(1));
-  head[0] = 2;
+  head[0] = 3;
   engine::JobRow read;
   const auto done = unpack_head(head, read);
   ASSERT_FALSE(done);

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <string>
 
+#include "journal/pack.h"
 #include "journal/sqlite/checkpointer.h"
 #include "journal/sqlite/migrations.h"
 #include "journal/sqlite/reader.h"
@@ -38,11 +39,46 @@ TEST_F(Migrations, BringANewDatabaseToTheNewestVersion) {
   EXPECT_EQ(number(db, "SELECT count(*) FROM jobs"), 0);
 }
 
+TEST_F(Migrations, KeepWhatAJournalOfVersion1Holds) {
+  std::string head;
+  pack_head(testing::make_job(7), head);
+  head.resize(head.size() - 4);  // what version 2 added
+  head[0] = 1;
+  {
+    auto db = open();
+    ASSERT_TRUE(migrate_to(db, 1));
+    ASSERT_EQ(db.exec("INSERT INTO accounts VALUES(1, 'ann', 'tier1', 5);"
+                      "INSERT INTO policy_versions VALUES(1, 'hash', 'text', 6, 'start');"
+                      "INSERT INTO log VALUES(1, 7, 7, x'0100', NULL);"),
+              SQLITE_OK);
+    auto& insert = db.statement(
+        "INSERT INTO jobs VALUES(7, 1, 1, 0, 0, 0, 0, 'local', 'speech', NULL, ?1, x'01000000')");
+    insert.bind_blob(1, head);
+    ASSERT_EQ(insert.run(), SQLITE_OK);
+  }
+  auto db = open();
+  ASSERT_TRUE(migrate(db));
+  Reader reader(std::move(db));
+  const auto recovered = reader.recover();
+  ASSERT_TRUE(recovered) << recovered.error().message;
+  EXPECT_EQ(recovered->accounts.at(0).user_id, "ann");
+  EXPECT_TRUE(recovered->accounts.at(0).overrides.empty());
+  EXPECT_TRUE(recovered->periods.empty());
+  EXPECT_EQ(recovered->policy->price_version, 0U);
+  const auto job = reader.job(JobId{7}, true);
+  ASSERT_TRUE(job && *job);
+  EXPECT_FALSE((*job)->row.hold);
+  const auto books = reader.verify_books();
+  ASSERT_TRUE(books);
+  EXPECT_TRUE(books->mistakes.empty());
+}
+
 TEST_F(Migrations, AreDoneOnce) {
   {
     auto db = open();
     ASSERT_TRUE(migrate(db));
-    ASSERT_EQ(db.exec("INSERT INTO accounts VALUES(1, 'ann', 'tier1', 0)"), SQLITE_OK);
+    ASSERT_EQ(db.exec("INSERT INTO accounts(id, user_id, plan, created) VALUES(1, 'ann', 'tier1', 0)"),
+              SQLITE_OK);
   }
   auto db = open();
   ASSERT_TRUE(migrate(db));
