@@ -9,8 +9,6 @@
 namespace turnpike::api {
 namespace {
 
-constexpr std::size_t kPlanNameMax = 64;
-
 Result<engine::AccountRow> find_account(const Context& context) {
   const auto id = parse_id<AccountTag>(context.id);
   const auto account = id ? context.node().account(*id) : std::nullopt;
@@ -81,25 +79,6 @@ Handled get_account(Context& context) {
   const auto account = find_account(context);
   if (!account) co_return std::unexpected(account.error());
   co_return shown(*account);
-}
-
-Handled put_account(Context& context) {
-  Mistakes mistakes;
-  Fields fields(context.fields(), "", mistakes);
-  fields.not_yet("overrides");
-  fields.require("plan");
-  const std::string plan(fields.text("plan", 1, kPlanNameMax).value_or(""));
-  if (!plan.empty() && context.policy->plan(plan) == nullptr) {
-    fields.mistake("plan", fmt::format("there is no plan `{}`", plan));
-  }
-  fields.finish();
-  if (mistakes.any()) co_return std::unexpected(mistakes.error());
-  const auto account = find_account(context);
-  if (!account) co_return std::unexpected(account.error());
-  auto changing = context.node().ensure_account(account->user_id, plan, true, context.caller.actor());
-  const auto changed = co_await std::move(changing);
-  if (!changed) co_return std::unexpected(changed.error());
-  co_return shown(changed->row);
 }
 
 }  // namespace turnpike::api

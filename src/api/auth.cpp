@@ -120,6 +120,11 @@ Result<void> authorize(Context& context) {
   if (role == journal::Role::kWorker) {
     return fail(ErrorCode::kForbidden, "a worker's key claims jobs and does nothing else");
   }
+  if (access == Access::kOperator && !context.caller.operates()) {
+    return fail(
+        ErrorCode::kForbidden,
+        fmt::format("this takes a service's or an admin's key, and yours is of role {}", role_name(role)));
+  }
   const bool operator_only = access == Access::kAdmin || access == Access::kMetrics;
   if (operator_only && role != journal::Role::kAdmin) {
     return fail(ErrorCode::kForbidden,

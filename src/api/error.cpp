@@ -23,6 +23,8 @@ Answer answer_of(ErrorCode code) {
     case ErrorCode::kInvalidApiKey:
       return {401, "authentication_error"};
     case ErrorCode::kNotInPlan:
+    case ErrorCode::kQuotaExceeded:
+    case ErrorCode::kCostCapReached:
     case ErrorCode::kModelNotAllowed:
     case ErrorCode::kLimitExceeded:
       return {403, "plan_error"};
@@ -67,9 +69,14 @@ std::string_view public_code(ErrorCode code) {
   return error_code_name(code);
 }
 
-bool is_plan_refusal(ErrorCode code) {
-  return code == ErrorCode::kNotInPlan || code == ErrorCode::kModelNotAllowed ||
+// The period's share is used, or a limit that no waiting changes.
+bool is_used_up(ErrorCode code) {
+  return code == ErrorCode::kQuotaExceeded || code == ErrorCode::kCostCapReached ||
          code == ErrorCode::kLimitExceeded;
+}
+
+bool is_plan_refusal(ErrorCode code) {
+  return code == ErrorCode::kNotInPlan || code == ErrorCode::kModelNotAllowed || is_used_up(code);
 }
 
 struct OpenAiWords {
@@ -84,7 +91,7 @@ OpenAiWords openai_words(ErrorCode code) {
   if (code == ErrorCode::kNotInPlan || code == ErrorCode::kModelNotAllowed) {
     return {404, "invalid_request_error", "model_not_found"};
   }
-  if (code == ErrorCode::kLimitExceeded) return {429, "insufficient_quota", "insufficient_quota"};
+  if (is_used_up(code)) return {429, "insufficient_quota", "insufficient_quota"};
   const Answer own = answer_of(code);
   if (own.status == 429) return {429, "rate_limit_error", "rate_limit_exceeded"};
   return {own.status, own.status >= 500 ? "server_error" : "invalid_request_error", public_code(code)};
@@ -93,6 +100,33 @@ OpenAiWords openai_words(ErrorCode code) {
 void append_param(Buffer& out, const Error& error) {
   append(out, ",\"param\":");
   append_quoted_or_null(out, error.param);
+}
+
+// A number as it is; USD as a text.
+void append_figure(Buffer& out, std::string_view name, const std::string& figure, bool money) {
+  fmt::format_to(fmt::appender(out), ",\"{}\":", name);
+  if (money) {
+    append_quoted(out, figure);
+  } else {
+    append(out, figure);
+  }
+}
+
+// Which limit it was, and how much of it is used and held.
+void append_limit(Buffer& out, const Error& error) {
+  if (error.limit == nullptr) return;
+  const LimitReached& limit = *error.limit;
+  const bool money = limit.meter == "cost_usd";
+  append(out, ",\"scope\":");
+  append_quoted(out, limit.scope);
+  append(out, ",\"meter\":");
+  append_quoted(out, limit.meter);
+  append_figure(out, "limit", limit.limit, money);
+  append_figure(out, "used", limit.used, money);
+  append_figure(out, "held", limit.held, money);
+  append_figure(out, "wanted", limit.wanted, money);
+  fmt::format_to(fmt::appender(out), ",\"resets_at\":{}",
+                 limit.resets_at ? fmt::to_string(*limit.resets_at) : "null");
 }
 
 std::string own_body(const Error& error, const ErrorExtras& extras) {
@@ -106,6 +140,7 @@ std::string own_body(const Error& error, const ErrorExtras& extras) {
   append_quoted(out, error.message);
   append_param(out, error);
   fmt::format_to(fmt::appender(out), ",\"doc_url\":\"/docs#error-{}\"", code);
+  append_limit(out, error);
   append(out, extras.fields);
   append(out, "}}");
   return to_text(out);
@@ -122,6 +157,7 @@ std::string openai_body(const Error& error, const OpenAiWords& words, const Erro
   append_quoted_or_null(out, words.code);
   append(out, ",\"turnpike\":{\"code\":");
   append_quoted(out, public_code(error.code));
+  append_limit(out, error);
   append(out, extras.fields);
   append(out, "}}}");
   return to_text(out);

@@ -33,6 +33,8 @@ bool ends_job(EventType type) {
     case EventType::kJobQueued:
     case EventType::kJobStarted:
     case EventType::kJobProgress:
+    case EventType::kUsageThreshold:
+    case EventType::kPlanChanged:
       return false;
   }
   return false;
@@ -70,9 +72,28 @@ std::string_view text_member(EventType type) {
     case EventType::kJobCompleted:
     case EventType::kJobCancelled:
     case EventType::kJobExpired:
+    case EventType::kUsageThreshold:
+    case EventType::kPlanChanged:
       return "detail";
   }
   return "detail";
+}
+
+// Events that are of no job: of an account, or of all.
+bool of_account(EventType type) {
+  return type == EventType::kUsageThreshold || type == EventType::kPlanChanged;
+}
+
+// The text of such an event is its data, as the engine wrote it.
+void append_account_event(Buffer& out, const journal::StoredEvent& stored) {
+  const engine::Event& event = stored.event;
+  fmt::format_to(
+      fmt::appender(out),
+      "id: {0}\nevent: {1}\ndata: {{\"specversion\":\"1.0\",\"id\":\"{0}\",\"source\":\"/api/subscription\","
+      "\"type\":\"{1}\",\"subject\":\"{2}\",\"time\":\"{3}\",\"datacontenttype\":\"application/json\","
+      "\"data\":{4}}}\n\n",
+      to_string(stored.id), engine::event_type_name(event.type),
+      event.account ? to_string(event.account) : std::string("platform"), rfc3339(event.at), event.text);
 }
 
 void begin_event(Buffer& out, std::string_view id, EventType type, JobId job, Wall at) {
@@ -88,6 +109,7 @@ void begin_event(Buffer& out, std::string_view id, EventType type, JobId job, Wa
 
 void append_event(Buffer& out, const journal::StoredEvent& stored, const node::JobView* job) {
   const engine::Event& event = stored.event;
+  if (of_account(event.type)) return append_account_event(out, stored);
   begin_event(out, to_string(stored.id), event.type, event.job, event.at);
   append(out, "{\"id\":");
   append_quoted(out, to_string(event.job));

@@ -26,7 +26,17 @@ Handled serve_artifact(Context& context);
 Handled create_ticket(Context& context);
 Handled list_accounts(Context& context);
 Handled get_account(Context& context);
+// subscription.cpp
+Handled current_subscription(Context& context);
+Handled subscription_usage(Context& context);
+Handled get_subscription(Context& context);
+Handled put_subscription(Context& context);
 Handled put_account(Context& context);
+Handled create_grant(Context& context);
+Handled revoke_grant(Context& context);
+// usage_admin.cpp
+Handled admin_usage(Context& context);
+Handled admin_costs(Context& context);
 // keys_admin.cpp
 Handled create_key(Context& context);
 Handled list_keys(Context& context);

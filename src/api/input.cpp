@@ -163,9 +163,71 @@ void check_messages(const json::array& messages, std::string_view path, Mistakes
   }
 }
 
+namespace {
+
+std::int64_t whole(const json::object& input, std::string_view name, std::int64_t otherwise) {
+  const auto* value = input.if_contains(name);
+  return value != nullptr && value->is_int64() ? std::max<std::int64_t>(0, value->get_int64()) : otherwise;
+}
+
+std::optional<std::int64_t> whole(const json::object& input, std::string_view name) {
+  const auto* value = input.if_contains(name);
+  if (value == nullptr || !value->is_int64()) return std::nullopt;
+  return std::max<std::int64_t>(0, value->get_int64());
+}
+
+// All text anywhere below: whatever a model may be given to read. Keys count too, for schemas are read as
+// well.
+std::int64_t text_bytes(const json::value& value) {
+  if (const auto* text = value.if_string()) return static_cast<std::int64_t>(text->size());
+  std::int64_t bytes = 0;
+  if (const auto* list = value.if_array()) {
+    for (const auto& item : *list) bytes += text_bytes(item);
+  } else if (const auto* object = value.if_object()) {
+    for (const auto& member : *object)
+      bytes += static_cast<std::int64_t>(member.key().size()) + text_bytes(member.value());
+  } else {
+    bytes = 8;  // a number, true, false or null, as text
+  }
+  return bytes;
+}
+
+std::int64_t characters(std::string_view text) {
+  return std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U; });
+}
+
+}  // namespace
+
+policy::Ask measure_input(std::string_view task, const json::object& input) {
+  policy::Ask ask;
+  if (task == "speech") {
+    if (const auto* text = input.if_contains("text"); text != nullptr && text->is_string()) {
+      ask.characters = characters(std::string_view(text->get_string()));
+    }
+    return ask;
+  }
+  for (const auto& member : input) ask.text_bytes += text_bytes(member.value());
+  const auto* messages = input.if_contains("messages");
+  ask.messages = messages != nullptr && messages->is_array()
+                     ? static_cast<std::int64_t>(messages->get_array().size())
+                     : 1;
+  for (const std::string_view name : {"max_tokens", "max_completion_tokens", "max_output_tokens"}) {
+    if (const auto limit = whole(input, name))
+      ask.max_output_tokens = std::max(ask.max_output_tokens.value_or(0), *limit);
+  }
+  ask.choices = whole(input, "n", 1);
+  ask.width = whole(input, "width");
+  ask.height = whole(input, "height");
+  const auto* scenes = input.if_contains("scenes");
+  ask.scenes =
+      scenes != nullptr && scenes->is_array() ? static_cast<std::int64_t>(scenes->get_array().size()) : 0;
+  return ask;
+}
+
 InputFacts check_input(std::string_view task, const json::object& input, std::string_view path,
                        Mistakes& mistakes) {
   InputFacts facts;
+  facts.ask = measure_input(task, input);
   Fields fields(input, path, mistakes);
   if (task == "text") {
     check_text(fields, input, path, mistakes);

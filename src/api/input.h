@@ -8,13 +8,17 @@
 
 #include "api/fields.h"
 #include "base/ids.h"
+#include "policy/estimate.h"
 
 namespace turnpike::api {
 
 // `path`: how the input is called in messages, e.g. "input."; empty where the body is the input.
 struct InputFacts {
   std::optional<ArtifactId> image;  // image_edit: the artifact that must be the account's own
+  policy::Ask ask;                  // how large it is: what is held is made of it
 };
+// How large an input is, whatever else may be wrong with it.
+policy::Ask measure_input(std::string_view task, const boost::json::object& input);
 InputFacts check_input(std::string_view task, const boost::json::object& input, std::string_view path,
                        Mistakes& mistakes);
 

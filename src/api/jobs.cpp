@@ -94,6 +94,7 @@ void read_options(Fields& fields, Wall now, Submission& job, Mistakes& mistakes)
     request.options.timeout = std::chrono::seconds(*timeout);
   }
   request.dedupe_key = fields.text("dedupe_key", 1, kDedupeKeyMax).value_or("");
+  request.content_type = fields.text("content_type", 1, kNameMax).value_or("");
   job.metadata = read_metadata(fields, mistakes);
 }
 
@@ -161,6 +162,15 @@ Reply shown(int status, const Result<node::JobView>& job) {
   return json_response(status, job_json(*job));
 }
 
+// A job that was taken: metered, so it says what is left.
+net::Response taken(int status, node::SubmitAnswer& answer) {
+  net::Response response =
+      json_response(status, answer.rendered.empty() ? job_json(answer.job) : std::move(answer.rendered));
+  add_rate_headers(response, answer.rates);
+  add_serving_headers(response, answer.job.row);
+  return response;
+}
+
 std::optional<engine::JobState> state_named(std::string_view name) {
   using enum engine::JobState;
   for (const auto state : {kScheduled, kQueued, kProcessing, kCompleted, kFailed, kCancelled, kExpired}) {
@@ -202,8 +212,7 @@ Handled create_job(Context& context) {
   auto submitting = submit(context, *std::move(job));
   auto answer = co_await std::move(submitting);
   if (!answer) co_return refuse_submit(context, answer.error(), task);
-  if (!answer->rendered.empty()) co_return json_response(202, std::move(answer->rendered));
-  co_return json_response(202, job_json(answer->job));
+  co_return taken(202, *answer);
 }
 
 Handled run_task_endpoint(Context& context) {
@@ -214,7 +223,7 @@ Handled run_task_endpoint(Context& context) {
   auto submitting = submit(context, *std::move(job));
   auto answer = co_await std::move(submitting);
   if (!answer) co_return refuse_submit(context, answer.error(), context.endpoint->task);
-  if (wait.count() == 0) co_return json_response(context.endpoint->status, job_json(answer->job));
+  if (wait.count() == 0) co_return taken(context.endpoint->status, *answer);
   auto waiting = context.node().wait(answer->job.row.id, answer->job.row.account, wait);
   const auto ended = co_await std::move(waiting);
   const bool has_ended = ended && engine::ended(ended->row.state);
@@ -259,6 +268,7 @@ Handled retry_job(Context& context) {
   if (!id) co_return std::unexpected(id.error());
   auto retrying = context.node().retry(*id, context.scope());
   const auto job = co_await std::move(retrying);
+  if (!job) co_return refuse_submit(context, job.error(), {});
   co_return shown(202, job);
 }
 

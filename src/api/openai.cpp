@@ -1,4 +1,4 @@
-// The OpenAI wire over the task `text`: a chat completion is a job that is waited for.
+// The OpenAI wire over the task `text`: a chat completion is a call.
 #include <algorithm>
 #include <array>
 #include <boost/json/array.hpp>
@@ -76,6 +76,7 @@ Result<Submission> read_chat(const Context& context) {
   fields.finish();
   if (mistakes.any()) return std::unexpected(mistakes.error());
   job.input = text_input(context.fields(), max_tokens);
+  job.facts.ask = measure_input(kTask, context.fields());
   return job;
 }
 
@@ -113,9 +114,9 @@ void append_usage(Buffer& out, const engine::Usage& usage) {
                  in, made, in + made, meter(usage, "tokens_cached"));
 }
 
-std::string completion_json(const node::JobView& job) {
+std::string completion_json(const engine::JobRow& row) {
   json::error_code ec;
-  const json::value parsed = json::parse(job.row.output, ec);
+  const json::value parsed = json::parse(row.output, ec);
   const json::object* output = ec ? nullptr : parsed.if_object();
   const auto member = [output](std::string_view name) -> std::string_view {
     const auto* value = output != nullptr ? output->if_contains(name) : nullptr;
@@ -126,60 +127,30 @@ std::string completion_json(const node::JobView& job) {
   const std::string_view reason = member("finish_reason");
   Buffer out;
   append(out, "{\"id\":");
-  append_quoted(out, "chatcmpl-" + to_string(job.row.id).substr(JobTag::kPrefix.size()));
-  fmt::format_to(fmt::appender(out), ",\"object\":\"chat.completion\",\"created\":{},\"model\":",
-                 unix_seconds(job.row.created_at));
-  append_quoted(out, job.row.model);
+  append_quoted(out, "chatcmpl-" + to_string(row.id).substr(JobTag::kPrefix.size()));
+  fmt::format_to(fmt::appender(out),
+                 ",\"object\":\"chat.completion\",\"created\":{},\"model\":", unix_seconds(row.created_at));
+  append_quoted(out, row.model);
   append(out, ",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":");
   append_quoted(out, member("text"));
   append(out, ",\"refusal\":null,\"annotations\":[]},\"logprobs\":null,\"finish_reason\":");
   append_quoted(out, reason.empty() ? std::string_view("stop") : reason);
   append(out, "}]");
-  append_usage(out, job.row.usage);
-  append(out, ",\"service_tier\":null,\"system_fingerprint\":null,\"turnpike\":{\"job\":");
-  append_quoted(out, to_string(job.row.id));
+  append_usage(out, row.usage);
+  append(out, ",\"service_tier\":null,\"system_fingerprint\":null,\"turnpike\":{\"cost_usd\":");
+  append_quoted(out, to_string(row.cost));
   fmt::format_to(fmt::appender(out), ",\"sandbox\":{}}}}}", sandbox);
   return to_text(out);
 }
 
-Error failure_of(const node::JobView& job) {
-  const std::string words = job.row.error ? job.row.error->message : std::string("it did not end");
-  const std::string_view code = job.row.error ? std::string_view(job.row.error->code) : std::string_view();
+Error failure_of(const engine::JobRow& row) {
+  const std::string words = row.error ? row.error->message : std::string("it did not end");
+  const std::string_view code = row.error ? std::string_view(row.error->code) : std::string_view();
   if (code == "invalid_input") {
     return fail(ErrorCode::kInvalidRequest, words, "messages").error();
   }
   if (code == "timeout") return fail(ErrorCode::kUpstreamTimeout, words).error();
   return fail(ErrorCode::kUpstreamError, words).error();
-}
-
-Reply completed(const node::JobView& job) {
-  net::Response response = json_response(200, completion_json(job));
-  response.headers.emplace_back("turnpike-model", job.row.model);
-  response.headers.emplace_back("turnpike-provider", job.row.provider);
-  const auto waited =
-      std::max<std::int64_t>(0, unix_micros(job.row.first_started_at) - unix_micros(job.row.created_at));
-  response.headers.emplace_back("turnpike-queue-ms", fmt::to_string(waited / 1000));
-  return response;
-}
-
-// How long an answer is waited for: one attempt's time under the account's plan.
-Duration patience(const Context& context, AccountId account) {
-  const auto row = context.node().account(account);
-  const auto* plan = row ? context.policy->plan(row->plan) : nullptr;
-  return plan != nullptr ? plan->attempt_timeout : policy::Plan{}.attempt_timeout;
-}
-
-boost::asio::awaitable<Reply> wait_for(Context& context, JobId id, AccountId account) {
-  auto waiting = context.node().wait(id, account, patience(context, account));
-  const auto job = co_await std::move(waiting);
-  if (!job) co_return std::unexpected(job.error());
-  if (job->row.state == engine::JobState::kCompleted) co_return completed(*job);
-  if (engine::ended(job->row.state)) co_return std::unexpected(failure_of(*job));
-  // Nobody waits for it any more: it must not run (and cost) for nobody.
-  auto cancelling = context.node().cancel(id, account, "its caller's patience");
-  (void)co_await std::move(cancelling);
-  co_return fail(ErrorCode::kUpstreamTimeout,
-                 "no answer within the time of one attempt; the queue may be long: use POST /api/jobs");
 }
 
 // The models that the account's plan may use; an operator who names nobody sees all.
@@ -221,14 +192,33 @@ Handled chat_completion(Context& context) {
   if (!chat) co_return std::unexpected(std::move(chat.error()));
   const std::string model = chat->request.model;
   if (!text_model_known(context, model)) co_return model_not_found(context, model);
-  auto submitting = submit(context, *std::move(chat));
-  const auto answer = co_await std::move(submitting);
+  auto finding = acting_account(context, std::move(chat->plan));
+  const auto account = co_await std::move(finding);
+  if (!account) co_return std::unexpected(account.error());
+  node::CallRequest request{.account = *account,
+                            .task = std::string(kTask),
+                            .model = model,
+                            .content_type = {},
+                            .ask = std::move(chat->facts.ask),
+                            .body = std::make_shared<const engine::JobBody>(
+                                std::move(chat->input), std::string(), context.request_id)};
+  auto calling = context.node().call(std::move(request));
+  const auto answer = co_await std::move(calling);
   if (!answer) {
     if (answer.error().code == ErrorCode::kNotInPlan) co_return model_not_found(context, model);
-    co_return std::unexpected(answer.error());
+    net::Response refused = refuse_submit(context, answer.error(), kTask);
+    add_rate_headers(refused, context.node().rates(*account));
+    co_return refused;
   }
-  auto waiting = wait_for(context, answer->job.row.id, answer->job.row.account);
-  co_return co_await std::move(waiting);
+  net::Response response;
+  if (answer->row.state == engine::JobState::kCompleted) {
+    response = json_response(200, completion_json(answer->row));
+  } else {
+    response = error_response(failure_of(answer->row), context.wire);
+  }
+  add_rate_headers(response, answer->rates);
+  add_serving_headers(response, answer->row);
+  co_return response;
 }
 
 Handled list_models(Context& context) {

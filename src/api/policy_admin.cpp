@@ -8,10 +8,6 @@
 namespace turnpike::api {
 namespace {
 
-std::string limit_json(std::optional<std::uint32_t> limit) {
-  return limit ? fmt::to_string(*limit) : std::string("null");
-}
-
 void append_plan(Buffer& out, const policy::Policy& policy, const policy::Plan& plan) {
   append(out, "{\"object\":\"plan\",\"name\":");
   append_quoted(out, plan.name);
@@ -19,12 +15,8 @@ void append_plan(Buffer& out, const policy::Policy& policy, const policy::Plan& 
   append_quoted(out, policy::class_name(plan.priority_class));
   const auto share = policy.share_permille[policy::class_index(plan.priority_class)];
   fmt::format_to(fmt::appender(out), ",\"guaranteed_share_percent\":{}.{}", share / 10, share % 10);
-  fmt::format_to(fmt::appender(out),
-                 ",\"limits\":{{\"concurrent_jobs\":{},\"queue_depth\":{},\"dispatch_batch\":{},"
-                 "\"batch_operations\":{},\"upload_bytes\":{}}}",
-                 limit_json(plan.limits.concurrent_jobs), limit_json(plan.limits.queue_depth),
-                 plan.limits.dispatch_batch, limit_json(plan.limits.batch_operations),
-                 plan.limits.upload_bytes_max);
+  append(out, ",\"limits\":");
+  append_limits(out, plan);
   append(out, ",\"tasks\":");
   if (plan.tasks) {
     out.push_back('[');
@@ -110,7 +102,10 @@ Handled apply_policy(Context& context) {
              fmt::format("the configuration has {} mistakes; nothing was changed", loaded.mistakes.size()));
     co_return error_response(refused.error(), context.wire, extras);
   }
-  auto applying = context.node().apply(loaded.policy, context.caller.actor());
+  const std::string* reason = context.request.header("Turnpike-Reason");
+  auto applying = context.node().apply(
+      loaded.policy, {.by = context.caller.actor(),
+                      .reason = reason != nullptr && reason->size() <= 1000 ? *reason : std::string()});
   const auto version = co_await std::move(applying);
   if (!version) co_return std::unexpected(version.error());
   co_return json_response(200, policy_json(*version, loaded.policy->hash, {}));
@@ -140,6 +135,10 @@ Handled list_policy_versions(Context& context) {
     append_time(out, row.applied_at);
     append(out, ",\"applied_by\":");
     append_quoted(out, row.applied_by);
+    append(out, ",\"reason\":");
+    append_quoted_or_null(out, row.reason);
+    fmt::format_to(fmt::appender(out), ",\"price_version\":{}",
+                   row.price_version == 0 ? row.version : row.price_version);
     append(out, ",\"text\":");
     append_quoted(out, row.text);
     out.push_back('}');

@@ -131,7 +131,8 @@ void append_job(Buffer& out, const node::JobView& job) {
   append_progress(out, job);
   append_model(out, row);
   append_usage(out, row);
-  append(out, ",\"cost_usd\":null");  // prices come with the ledger; null says that nothing was priced
+  append(out, ",\"cost_usd\":");
+  append_quoted_or_null(out, engine::ended(row.state) ? to_string(row.cost) : std::string());
   append_result(out, row);
   append_error(out, row);
   append(out, ",\"dedupe_key\":");
@@ -183,6 +184,8 @@ void append_account(Buffer& out, const engine::AccountRow& account) {
   append_member(out, "{\"id\":", to_string(account.id));
   append_member(out, ",\"object\":\"account\",\"user_id\":", account.user_id);
   append_member(out, ",\"plan\":", account.plan);
+  append(out, ",\"team\":");
+  append_quoted_or_null(out, account.team);
   append(out, ",\"created_at\":");
   append_time(out, account.created_at);
   out.push_back('}');

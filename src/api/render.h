@@ -25,6 +25,9 @@ void append_key(Buffer& out, const journal::KeyRow& key, std::string_view user_i
 
 void append_account(Buffer& out, const engine::AccountRow& account);
 
+// What a plan promises, as an object: limits, quotas, rates and the cost cap.
+void append_limits(Buffer& out, const policy::Plan& plan);
+
 // Unix seconds, or null for kNever.
 void append_time(Buffer& out, Wall time);
 // RFC 3339 in UTC with milliseconds, e.g. 2026-11-22T18:45:00.123Z.

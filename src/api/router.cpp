@@ -27,6 +27,11 @@ constexpr std::array kRoutes{
     Route{"POST",   "/api/artifacts",              kAccount, kUpload, upload_artifact},
     Route{"GET",    "/artifacts/{name}",           kTicket,  kNone,   serve_artifact},
     Route{"POST",   "/api/tickets",                kAccount, kMaybe,  create_ticket},
+    // Subscriptions
+    Route{"GET",    "/api/subscription/current",   kAccount, kNone,   current_subscription},
+    Route{"GET",    "/api/subscription/usage",     kAccount, kNone,   subscription_usage},
+    Route{"GET",    "/api/subscription/{userId}",  kOperator, kNone,  get_subscription},
+    Route{"PUT",    "/api/subscription/{userId}",  kOperator, kJson,  put_subscription},
     // The OpenAI wire
     Route{"POST",   "/v1/chat/completions",        kAccount, kJson,   chat_completion},
     Route{"GET",    "/v1/models",                  kAccount, kNone,   list_models},
@@ -35,6 +40,10 @@ constexpr std::array kRoutes{
     Route{"GET",    "/api/admin/accounts",         kAdmin,   kNone,   list_accounts},
     Route{"GET",    "/api/admin/accounts/{id}",    kAdmin,   kNone,   get_account},
     Route{"PUT",    "/api/admin/accounts/{id}",    kAdmin,   kJson,   put_account},
+    Route{"POST",   "/api/admin/accounts/{id}/grants", kAdmin, kJson, create_grant},
+    Route{"DELETE", "/api/admin/grants/{id}",      kAdmin,   kMaybe,  revoke_grant},
+    Route{"GET",    "/api/admin/usage",            kAdmin,   kNone,   admin_usage},
+    Route{"GET",    "/api/admin/costs",            kAdmin,   kNone,   admin_costs},
     Route{"POST",   "/api/admin/keys",             kAdmin,   kJson,   create_key},
     Route{"GET",    "/api/admin/keys",             kAdmin,   kNone,   list_keys},
     Route{"DELETE", "/api/admin/keys/{id}",        kAdmin,   kMaybe,  revoke_key},

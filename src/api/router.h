@@ -11,10 +11,11 @@
 namespace turnpike::api {
 
 enum class Access : std::uint8_t {
-  kPublic,   // anybody
-  kMetrics,  // anybody while the server is bound to loopback, else an admin
-  kAccount,  // account, service, admin
-  kTicket,   // those, or a ticket
+  kPublic,    // anybody
+  kMetrics,   // anybody while the server is bound to loopback, else an admin
+  kAccount,   // account, service, admin
+  kTicket,    // those, or a ticket
+  kOperator,  // service, admin
   kAdmin,
 };
 

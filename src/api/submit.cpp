@@ -30,13 +30,23 @@ boost::asio::awaitable<Result<void>> check_image_owner(Context& context, Artifac
                  std::move(field));
 }
 
-// The plan that has the task and asks least: its class is the lowest.
-const policy::Plan* plan_to_upgrade_to(const policy::Policy& policy, std::string_view task) {
+// The plan to name in a refusal: the one that the account's plan says, else the lowest class that has the
+// task (and, where a share is used up, is above the account's own).
+std::string plan_to_upgrade_to(const Context& context, std::string_view task, bool above) {
+  const policy::Policy& policy = *context.policy;
+  const policy::Plan* own = nullptr;
+  if (const auto scope = context.scope()) {
+    const auto account = context.node().account(*scope);
+    own = account ? policy.plan(account->plan) : nullptr;
+  }
+  if (own != nullptr && !own->upgrade_to.empty()) return own->upgrade_to;
   const policy::Plan* best = nullptr;
   for (const auto& [name, plan] : policy.plans) {
-    if (plan.has_task(task) && (best == nullptr || plan.priority_class < best->priority_class)) best = &plan;
+    const bool higher = !above || (own != nullptr && plan.priority_class > own->priority_class);
+    if (plan.has_task(task) && higher && (best == nullptr || plan.priority_class < best->priority_class))
+      best = &plan;
   }
-  return best;
+  return best != nullptr ? best->name : std::string();
 }
 
 }  // namespace
@@ -66,6 +76,7 @@ boost::asio::awaitable<Result<node::SubmitAnswer>> submit(Context& context, Subm
   }
   node::SubmitRequest& request = submission.request;
   request.account = *account;
+  request.ask = std::move(submission.facts.ask);
   request.body = std::make_shared<const engine::JobBody>(std::move(submission.input),
                                                          std::move(submission.metadata), context.request_id);
   if (submission.store_answer) {
@@ -78,11 +89,54 @@ boost::asio::awaitable<Result<node::SubmitAnswer>> submit(Context& context, Subm
 
 net::Response refuse_submit(const Context& context, const Error& error, std::string_view task) {
   ErrorExtras extras;
-  if (error.code == ErrorCode::kNotInPlan) {
-    const auto* better = plan_to_upgrade_to(*context.policy, task);
-    extras.fields = ",\"upgrade_to\":" + (better != nullptr ? quote(better->name) : "null");
+  const bool used_up = error.code == ErrorCode::kQuotaExceeded || error.code == ErrorCode::kCostCapReached;
+  if (error.code == ErrorCode::kNotInPlan || used_up) {
+    const std::string better = plan_to_upgrade_to(context, task, used_up);
+    extras.fields = ",\"upgrade_to\":" + (better.empty() ? "null" : quote(better));
   }
   return error_response(error, context.wire, extras);
+}
+
+namespace {
+
+// "1s", "6m0s": as OpenAI writes a duration, whole seconds, rounded up.
+std::string openai_duration(Duration duration) {
+  const auto seconds = std::chrono::ceil<std::chrono::seconds>(duration).count();
+  return seconds < 60 ? fmt::format("{}s", seconds) : fmt::format("{}m{}s", seconds / 60, seconds % 60);
+}
+
+}  // namespace
+
+void add_rate_headers(net::Response& response, const engine::RateView& rates) {
+  std::string now, policies;
+  const auto add = [&](const char* what, const std::optional<engine::RateView::Window>& window) {
+    if (!window) return;
+    const std::string name(what);
+    response.headers.emplace_back("x-ratelimit-limit-" + name, fmt::to_string(window->limit));
+    response.headers.emplace_back("x-ratelimit-remaining-" + name, fmt::to_string(window->remaining));
+    response.headers.emplace_back("x-ratelimit-reset-" + name, openai_duration(window->resets_in));
+    const auto seconds = [](Duration d) { return std::chrono::ceil<std::chrono::seconds>(d).count(); };
+    now += fmt::format("{}\"{}\";r={};t={}", now.empty() ? "" : ", ", name, window->remaining,
+                       seconds(window->resets_in));
+    policies += fmt::format("{}\"{}\";q={};w={}", policies.empty() ? "" : ", ", name, window->limit,
+                            seconds(window->window));
+  };
+  add("requests", rates.requests);
+  add("tokens", rates.tokens);
+  if (now.empty()) return;
+  response.headers.emplace_back("RateLimit", std::move(now));
+  response.headers.emplace_back("RateLimit-Policy", std::move(policies));
+}
+
+void add_serving_headers(net::Response& response, const engine::JobRow& row) {
+  response.headers.emplace_back("turnpike-model", row.model);
+  response.headers.emplace_back("turnpike-provider", row.provider);
+  if (engine::ended(row.state)) response.headers.emplace_back("turnpike-cost-usd", to_string(row.cost));
+  const auto waited =
+      row.first_started_at == kNever
+          ? 0
+          : std::max<std::int64_t>(0, unix_micros(row.first_started_at) - unix_micros(row.created_at));
+  response.headers.emplace_back("turnpike-queue-ms", fmt::to_string(waited / 1000));
 }
 
 }  // namespace turnpike::api

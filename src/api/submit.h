@@ -30,6 +30,12 @@ struct Submission {
 };
 boost::asio::awaitable<Result<node::SubmitAnswer>> submit(Context& context, Submission submission);
 
+// The headers of a metered answer: what is left of the account's rates, as OpenAI writes it and as the IETF's
+// draft does.
+void add_rate_headers(net::Response& response, const engine::RateView& rates);
+// Those, and what served it, of an answer with a job or a call.
+void add_serving_headers(net::Response& response, const engine::JobRow& row);
+
 // A refusal by the plan says which plan would do; everything else is the error as it is.
 net::Response refuse_submit(const Context& context, const Error& error, std::string_view task);
 

@@ -106,6 +106,8 @@ std::string_view history_word(HistoryKind kind) {
       return "expired";
     case HistoryKind::kRetriedByUser:
       return "retried";
+    case HistoryKind::kWaitsForQuota:
+      return "waits_for_quota";
   }
   return {};
 }
@@ -137,6 +139,9 @@ std::string history_words(const engine::HistoryEntry& entry) {
       return "expired: it waited longer than its plan allows";
     case HistoryKind::kRetriedByUser:
       return "queued again on request";
+    case HistoryKind::kWaitsForQuota:
+      return fmt::format("nothing was left of {}; it is looked at again at {}", entry.text,
+                         rfc3339(wall_from_micros(entry.a)));
   }
   return {};
 }
@@ -173,11 +178,47 @@ void append_history(Buffer& out, const std::vector<engine::HistoryEntry>& histor
       case HistoryKind::kCancelled:
       case HistoryKind::kExpired:
       case HistoryKind::kRetriedByUser:
+      case HistoryKind::kWaitsForQuota:
         break;
     }
     out.push_back('}');
   }
   out.push_back(']');
+}
+
+// The limit that holds it back or ended it, and what holds most of it.
+void append_limit(Buffer& out, const engine::Why& why) {
+  append(out, ",\"limit\":");
+  if (why.limit == nullptr) {
+    append(out, "null");
+    return;
+  }
+  const LimitReached& limit = *why.limit;
+  append(out, "{\"scope\":");
+  append_quoted(out, limit.scope);
+  for (const auto& [name, value] : {std::pair<std::string_view, std::string_view>{",\"meter\":", limit.meter},
+                                    {",\"limit\":", limit.limit},
+                                    {",\"used\":", limit.used},
+                                    {",\"held\":", limit.held},
+                                    {",\"wanted\":", limit.wanted}}) {
+    append(out, name);
+    append_quoted(out, value);
+  }
+  fmt::format_to(fmt::appender(out), ",\"resets_at\":{},\"held_by\":[",
+                 limit.resets_at ? fmt::to_string(*limit.resets_at) : "null");
+  for (std::size_t i = 0; i < why.holders.size(); ++i) {
+    const engine::Holder& holder = why.holders[i];
+    append(out, i > 0 ? ",{\"id\":" : "{\"id\":");
+    append_quoted(out, to_string(holder.job));
+    append(out, ",\"kind\":");
+    append_quoted(out, holder.call ? "call" : "job");
+    append(out, ",\"status\":");
+    append_quoted(out, engine::job_state_name(holder.state));
+    append(out, ",\"cost_usd\":");
+    append_quoted(out, to_string(holder.cost));
+    fmt::format_to(fmt::appender(out), ",\"tokens\":{}}}", holder.amounts[policy::Meter::kTokens]);
+  }
+  append(out, "]}");
 }
 
 void append_now(Buffer& out, const node::JobView& job, const engine::Why& why) {
@@ -196,6 +237,7 @@ void append_now(Buffer& out, const node::JobView& job, const engine::Why& why) {
                  ",\"running\":{},\"slots\":{},\"waiting_higher\":{},\"waiting_same\":{}}},\"draining\":{}",
                  why.pool_running, why.pool_slots, why.pool_waiting_higher, why.pool_waiting_same,
                  why.draining);
+  append_limit(out, why);
   append_queue(out, job);
   out.push_back('}');
 }

@@ -70,9 +70,10 @@ int apply(const ApplyOptions& options) {
     return kFailed;
   }
   Http control = control_of(options.data);
-  const auto response =
-      control.send("POST", "/api/admin/policy/apply", text.str(),
-                   {{"Content-Type", "application/yaml"}, {"Turnpike-Config-Name", options.config}});
+  const auto response = control.send("POST", "/api/admin/policy/apply", text.str(),
+                                     {{"Content-Type", "application/yaml"},
+                                      {"Turnpike-Config-Name", options.config},
+                                      {"Turnpike-Reason", options.reason}});
   if (!response) {
     fmt::print(stderr, "turnpike: {}\n", response.error().message);
     return kFailed;

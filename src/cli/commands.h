@@ -27,6 +27,7 @@ int check(const CheckOptions& options);
 struct ApplyOptions {
   std::string config;
   std::filesystem::path data = "data";
+  std::string reason;
 };
 int apply(const ApplyOptions& options);
 
@@ -38,6 +39,11 @@ struct KeysOptions {
 int keys_create(const KeysOptions& options);
 int keys_list(const KeysOptions& options);
 int keys_revoke(const KeysOptions& options);
+
+struct LedgerOptions {
+  std::filesystem::path data = "data";
+};
+int ledger_verify(const LedgerOptions& options);
 
 struct DemoOptions {
   std::string url;  // empty: that of the server on `data`

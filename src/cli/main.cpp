@@ -35,6 +35,7 @@ void add_apply(CLI::App& app, Run& run) {
   auto* command = app.add_subcommand("apply", "Put a configuration in force in the running server");
   command->add_option("--config", options->config, "The YAML file")->required();
   command->add_option("--data", options->data, "The server's data folder")->capture_default_str();
+  command->add_option("--reason", options->reason, "Why, for the list of versions");
   command->callback([options, &run] { run = [options] { return apply(*options); }; });
 }
 
@@ -57,6 +58,16 @@ void add_keys(CLI::App& app, Run& run) {
   for (auto* command : {create, list, revoke}) {
     command->add_option("--data", options->data, "The server's data folder")->capture_default_str();
   }
+}
+
+void add_ledger(CLI::App& app, Run& run) {
+  auto options = std::make_shared<LedgerOptions>();
+  auto* ledger = app.add_subcommand("ledger", "The books: what was held, used and charged");
+  ledger->require_subcommand(1);
+  auto* verify = ledger->add_subcommand(
+      "verify", "Recount everything and say whether it agrees; beside a running server too");
+  verify->add_option("--data", options->data, "The server's data folder")->capture_default_str();
+  verify->callback([options, &run] { run = [options] { return ledger_verify(*options); }; });
 }
 
 void add_demo(CLI::App& app, Run& run) {
@@ -86,6 +97,7 @@ int main(int argc, char** argv) {
   add_check(app, run);
   add_apply(app, run);
   add_keys(app, run);
+  add_ledger(app, run);
   add_demo(app, run);
   add_version(app, run);
   try {

@@ -118,7 +118,7 @@ void reload(Running& running, const std::string& file) {
         {{"file", file}, {"mistakes", loaded.mistakes.size()}, {"effect", "nothing was changed"}});
     return;
   }
-  auto applying = running.node->apply(loaded.policy, "signal");
+  auto applying = running.node->apply(loaded.policy, {.by = "signal", .reason = {}});
   const auto version =
       asio::co_spawn(running.threads.context(0), std::move(applying), asio::use_future).get();
   if (version) {

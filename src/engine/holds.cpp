@@ -613,11 +613,6 @@ void Engine::State::correct_late(TryId id, const TryOutcome& outcome, Timestamp 
       entry.cost = cost;
       entry.debt = std::max(Money{}, cost - late.hold.cost);
       post(account, late.hold, std::move(entry), {}, now, out);
-      const auto job = jobs_.find(late.charged.job);
-      if (job != jobs_.end()) {
-        job->second.row.cost += cost - late.charged.cost;
-        if (!job->second.call) put_job(job->second.row, nullptr, out);
-      }
     }
   }
   forget_late(id);

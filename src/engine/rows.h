@@ -225,11 +225,11 @@ struct JobRow {
   Wall first_started_at = kNever;
   Wall started_at = kNever;  // of the last attempt
   Wall finished_at = kNever;
-  Usage usage;                    // of the try that completed it
-  Money cost;                     // of all its tries
-  std::string content_type;       // it counts for; empty: none
-  policy::Amounts estimate;       // the most that one try can use; what a hold for it is made of
-  std::optional<Hold> hold;       // while it waits for its turn, runs, or waits for another attempt
+  Usage usage;               // of the try that completed it
+  Money cost;                // of all its tries, as charged when they ended; the ledger may know better later
+  std::string content_type;  // it counts for; empty: none
+  policy::Amounts estimate;  // the most that one try can use; what a hold for it is made of
+  std::optional<Hold> hold;  // while it waits for its turn, runs, or waits for another attempt
   std::optional<JobError> error;  // of the last failed attempt; cleared on completion
   std::string output;             // completed: the result's `output`, JSON text, at most 64 KiB
   std::vector<ArtifactRef> artifacts;

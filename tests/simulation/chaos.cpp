@@ -140,13 +140,15 @@ void Chaos::act() {
   if (dice < 915) return drain();
   if (dice < 925) {
     tally().add(Seen::kWallJumps);
+    if (random_.chance(100)) return world_.jump_wall(hours(25));
     return world_.jump_wall(random_.chance(500) ? hours(1) : -hours(1));
   }
   if (dice < 935) {
     tally().add(Seen::kLongPauses);
     return world_.run_for(Duration{random_.between(0, Duration(minutes(3)).count())});
   }
-  if (dice < 985) return look();
+  if (dice < 980) return look();
+  if (dice < 985) return world_.stand_still(world_.options().engine.lease * random_.between(1, 4));
   crash();
 }
 
@@ -159,6 +161,14 @@ void Chaos::submit() {
     job.account = account;
     job.task = fmt::format("task{}", random_.below(3));
     job.candidate = candidate(fmt::format("p{}", random_.below(shape_.pools)));
+    job.candidate.price = world_.policy()->price(job.candidate.provider, job.candidate.upstream_model);
+    const auto provider = world_.policy()->providers.find(job.candidate.provider);
+    job.candidate.remote = provider != world_.policy()->providers.end() &&
+                           provider->second.kind == policy::ProviderKind::kOpenAi;
+    job.estimate[policy::Meter::kInputTokens] = random_.between(0, 150);
+    job.estimate[policy::Meter::kOutputTokens] = random_.between(0, 150);
+    job.estimate[policy::Meter::kTokens] =
+        job.estimate[policy::Meter::kInputTokens] + job.estimate[policy::Meter::kOutputTokens];
     if (random_.chance(300)) job.priority = static_cast<std::int32_t>(random_.between(-3, 3));
     if (random_.chance(150)) {
       job.run_at = world_.now().wall + seconds(random_.between(0, 120));
@@ -306,7 +316,7 @@ void Chaos::look() {
           "{} is expected in {} to {} s", to_string(id), view->eta_seconds.first, view->eta_seconds.second);
   require(view->ahead_in_account <= world_.checker().ledger().waiting(row->account), "view",
           "{} has {} ahead", to_string(id), view->ahead_in_account);
-  const engine::Why why = world_.engine().why(*row);
+  const engine::Why why = world_.engine().why(*row, world_.now());
   require(why.account_running == world_.checker().running(row->account), "view", "why tells {} running",
           why.account_running);
 }

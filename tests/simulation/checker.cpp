@@ -48,6 +48,10 @@ std::uint32_t Checker::running(AccountId id) const {
 void Checker::pass_time(Timestamp now) {
   const std::int64_t passed = (now.mono - accounted_).count();
   accounted_ = now.mono;
+  // In so long a silence nobody could extend a lease: what runs may not be lost by it.
+  if (Duration{passed} > options_.lease * 2 / 3) {
+    for (auto& [id, attempt] : live_) attempt.lease_until += Duration{passed};
+  }
   if (passed <= 0) return;
   for (auto& [name, books] : pools_) {
     std::array<bool, policy::kClassCount> waits{};
@@ -87,9 +91,12 @@ void Checker::observe(const Command& command, const engine::Changes& out, const 
   require(static_cast<std::size_t>(told) == starts, "I1", "{}: {} jobs became processing, {} were started",
           command.name, starts, told);
   see_starts(out);
+  books_.observe(
+      out, engine, *policy_, [this](AccountId id) -> const policy::Plan& { return plan_of(id); },
+      command.name == "recover");
   check_tries(engine);
   check_counts(engine);
-  check_no_idle_slot(engine);
+  check_no_idle_slot(engine, now);
   if (command.advanced_all) check_due(now);
 }
 
@@ -271,9 +278,9 @@ void Checker::check_counts(const engine::Engine& engine) const {
   require(found == 0, "I6", "a queue with waiting jobs is not counted");
 }
 
-void Checker::check_no_idle_slot(const engine::Engine& engine) const {
+void Checker::check_no_idle_slot(const engine::Engine& engine, Timestamp now) const {
   if (draining_) return;
-  const auto idle = engine.startable();
+  const auto idle = engine.startable(now);
   require(!idle, "I10", "{} could start", to_string(idle.value_or(JobId{})));
   for (const auto& [name, waiting] : ledger_.queues()) {
     const policy::Pool* own = pool(name.second);
@@ -370,6 +377,7 @@ void Checker::all_ended() const {
     require(ended(row->state), "I1", "{} is still {} after everything has come to rest", to_string(id),
             job_state_name(row->state));
   }
+  books_.all_ended();
 }
 
 }  // namespace turnpike::simulation

@@ -15,6 +15,7 @@
 
 #include "engine/engine.h"
 #include "journal/journal.h"
+#include "simulation/books.h"
 #include "simulation/ledger.h"
 #include "simulation/tally.h"
 
@@ -40,7 +41,7 @@ struct LiveTry {
 
 class Checker {
  public:
-  Checker(engine::EngineOptions options, Tally& tally) : options_(options), tally_(&tally) {}
+  Checker(engine::EngineOptions options, Tally& tally) : options_(options), tally_(&tally), books_(tally) {}
 
   void set_policy(policy::PolicyPtr policy);
   void set_draining(bool draining) { draining_ = draining; }
@@ -66,6 +67,7 @@ class Checker {
   void all_ended() const;
 
   const Ledger& ledger() const { return ledger_; }
+  Books& books() { return books_; }
   bool is_live(TryId id) const { return live_.contains(id); }
   const std::map<TryId, LiveTry>& live() const { return live_; }
   std::uint32_t running(AccountId id) const;
@@ -92,7 +94,7 @@ class Checker {
   void see_refills(const engine::Changes& out);
   void check_counts(const engine::Engine& engine) const;
   void check_tries(const engine::Engine& engine) const;
-  void check_no_idle_slot(const engine::Engine& engine) const;
+  void check_no_idle_slot(const engine::Engine& engine, Timestamp now) const;
   void check_due(Timestamp now) const;
   bool may_run(const QueueName& name, const WaitingJobs& waiting) const;
   const policy::Pool* pool(const std::string& name) const;
@@ -101,6 +103,7 @@ class Checker {
   Tally* tally_;
   policy::PolicyPtr policy_;
   bool draining_ = false;
+  Books books_;
   Ledger ledger_;
   std::map<TryId, LiveTry> live_;
   std::map<AccountId, std::uint32_t> live_by_account_;

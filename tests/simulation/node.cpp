@@ -54,6 +54,7 @@ journal::Commit World::merged(const Open& batch) {
   std::map<JobId, std::size_t> jobs;
   std::map<AccountId, std::size_t> accounts;
   std::map<QueueName, std::size_t> counts;
+  std::map<std::tuple<engine::Scope, AccountId, std::string, Wall>, std::size_t> periods;
   const auto place = [&](auto& index, const auto& key, const engine::Mutation& mutation) {
     const auto [it, fresh] = index.try_emplace(key, commit.mutations.size());
     if (fresh) {
@@ -73,6 +74,11 @@ journal::Commit World::merged(const Open& batch) {
       place(accounts, account->row.id, mutation);
     if (const auto* count = std::get_if<engine::PutQueueCount>(&mutation))
       place(counts, QueueName{count->account, count->pool}, mutation);
+    if (const auto* period = std::get_if<engine::PutPeriod>(&mutation)) {
+      const engine::PeriodRow& row = period->row;
+      place(periods, std::tuple(row.scope, row.account, row.team, row.start), mutation);
+    }
+    if (std::holds_alternative<engine::AddEntry>(mutation)) commit.mutations.push_back(mutation);
   }
   if (options_.broken.node == NodeFault::kWritesTwice) {
     for (const auto& mutation : commit.mutations) {
@@ -120,6 +126,14 @@ void World::recount() {
   const auto recovered = journal_.recover();
   require(recovered.has_value(), "journal", "the journal does not recover");
   checker_.recount(*recovered, rows_of(journal_));
+  verify_books();
+}
+
+// Held is what jobs hold, used is what the ledger adds up to, nothing is charged twice (I5, I6).
+void World::verify_books() {
+  const auto books = journal_.verify_books();
+  require(books.has_value(), "journal", "the books cannot be recounted");
+  require(books->mistakes.empty(), "I6", "{}", books->mistakes.empty() ? "" : books->mistakes.front());
 }
 
 // --- Lives
@@ -169,9 +183,17 @@ void World::start_engine(Timestamp at) {
   open_.changes.batch = recovered->last_batch + 1;
   checker_.pass_time(at);
   checker_.restarted(*recovered, rows_of(journal_));
+  verify_books();
+  const auto entries = journal_.ledger({}, std::nullopt, SIZE_MAX);
+  require(entries.has_value(), "journal", "the ledger does not read");
+  checker_.books().restarted(journal_.period_rows(), entries->entries, rows_of(journal_));
   engine::Recovery recovery{.accounts = recovered->accounts,
                             .queues = recovered->queues,
                             .processing = {},
+                            .periods = recovered->periods,
+                            .policies = {},
+                            .policy_version = policy_version_,
+                            .price_version = 1,
                             .last_id = recovered->last_id};
   for (const auto& stored : recovered->processing) recovery.processing.push_back(stored.row);
   tally_->add(Seen::kRecoveredProcessing, recovery.processing.size());
@@ -211,7 +233,20 @@ void World::start_try(const engine::StartTry& start) {
     later(it.after, [this, id = start.try_id] { end_try(id); });
   if (it.kind == Fate::Kind::kSilent && it.reports_again)
     settle_after(start.try_id, options_.engine.lease + it.after + Duration{1},
-                 engine::TryCompleted{.output = "{}", .artifacts = {}, .usage = {}});
+                 engine::TryCompleted{.output = "{}", .artifacts = {}, .usage = some_usage()});
+}
+
+// Mostly less than was held, now and then more.
+engine::Usage World::some_usage() {
+  return {{"tokens_in", random_.between(0, random_.chance(50) ? 400 : 100)},
+          {"tokens_out", random_.between(0, 100)}};
+}
+
+// What a try that did not complete is billed: mostly nothing, or something, or nobody knows.
+std::optional<engine::Usage> World::some_bill() {
+  if (random_.chance(600)) return engine::Usage{};
+  if (random_.chance(500)) return some_usage();
+  return std::nullopt;
 }
 
 void World::end_try(TryId id) {
@@ -219,10 +254,12 @@ void World::end_try(TryId id) {
   if (it == running_.end()) return;  // stopped before
   const Fate fate_of_it = it->second.fate;
   running_.erase(it);
-  engine::TryOutcome outcome = engine::TryCompleted{.output = "{}", .artifacts = {}, .usage = {{"units", 1}}};
+  engine::TryOutcome outcome = engine::TryCompleted{.output = "{}", .artifacts = {}, .usage = some_usage()};
   if (fate_of_it.kind == Fate::Kind::kFails)
-    outcome = engine::TryFailed{
-        .failure = fate_of_it.failure, .message = "as told", .retry_after = fate_of_it.retry_after};
+    outcome = engine::TryFailed{.failure = fate_of_it.failure,
+                                .message = "as told",
+                                .retry_after = fate_of_it.retry_after,
+                                .billed = some_bill()};
   settle(id, outcome);
   if (fate_of_it.reports_again) settle_after(id, delay(std::chrono::seconds(2)), outcome);
 }
@@ -244,7 +281,15 @@ void World::settle(TryId id, engine::TryOutcome outcome) {
           live ? "live" : "not live", taken ? "taken" : "refused");
   if (!live) {
     tally_->add(Seen::kDeadSettles);
-    require(out.mutations.empty() && out.events.empty() && out.effects.empty(), "I4",
+    // It may correct its own charge, and changes no job.
+    const bool books_only = std::ranges::all_of(out.mutations, [](const engine::Mutation& mutation) {
+      return std::holds_alternative<engine::AddEntry>(mutation) ||
+             std::holds_alternative<engine::PutPeriod>(mutation);
+    });
+    const bool thresholds_only = std::ranges::all_of(out.events, [](const engine::Event& event) {
+      return event.type == engine::EventType::kUsageThreshold;
+    });
+    require(books_only && thresholds_only && out.effects.empty(), "I4",
             "a settle of {}, which is not live, changed something", to_string(id));
   }
   took_place({.name = "settle", .settled = live ? id : TryId{}}, std::move(out));
@@ -256,13 +301,13 @@ void World::stop_try(const engine::StopTry& stop) {
   const auto it = running_.find(stop.try_id);
   if (it == running_.end() || it->second.fate.ignores_stop) return;
   running_.erase(it);
-  settle_after(stop.try_id, delay(milliseconds(300)), engine::TryStopped{});
+  settle_after(stop.try_id, delay(milliseconds(300)), engine::TryStopped{.billed = some_bill()});
 }
 
 void World::stop_running() {
   for (const auto& [id, running] : running_) {
     tally_->add(Seen::kHandedBack);
-    settle_after(id, delay(milliseconds(300)), engine::TryHandedBack{});
+    settle_after(id, delay(milliseconds(300)), engine::TryHandedBack{.billed = some_bill()});
   }
   running_.clear();
 }

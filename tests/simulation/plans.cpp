@@ -22,6 +22,12 @@ PolicyBuilder& PolicyBuilder::pool(const std::string& name, std::uint32_t slots,
   return *this;
 }
 
+PolicyBuilder& PolicyBuilder::price(const std::string& pool, policy::PricePtr price, bool remote) {
+  policy_.prices[pool + "-provider"]["u"] = std::move(price);
+  if (remote) policy_.providers.at(pool + "-provider").kind = policy::ProviderKind::kOpenAi;
+  return *this;
+}
+
 PolicyBuilder& PolicyBuilder::plan(Plan plan) {
   if (policy_.accounts.default_plan.empty()) policy_.accounts.default_plan = plan.name;
   policy_.plans[plan.name] = std::move(plan);
@@ -50,7 +56,8 @@ policy::Candidate candidate(const std::string& pool) {
           .pool = pool,
           .model = "m",
           .model_version = "1",
-          .upstream_model = "u"};
+          .upstream_model = "u",
+          .price = nullptr};
 }
 
 namespace {
@@ -68,8 +75,29 @@ Plan random_plan(Random& random, const std::string& name) {
     plan.retry.by_class[static_cast<std::size_t>(policy::FailureClass::kTimeout)] = plan.retry.standard;
   plan.attempt_timeout = seconds(random.between(2, 60));
   plan.job_timeout = seconds(random.between(30, 600));
+  policy::Promise& promise = plan.promise;
+  promise.period.kind =
+      random.chance(500) ? policy::PeriodRule::Kind::kDay : policy::PeriodRule::Kind::kCalendarMonth;
+  if (random.chance(250))
+    promise.quotas.meters[policy::index_of(policy::Meter::kJobs)] = random.between(0, 60);
+  if (random.chance(250))
+    promise.quotas.meters[policy::index_of(policy::Meter::kTokens)] = random.between(0, 6'000);
+  if (random.chance(300)) {
+    promise.cost_cap =
+        policy::CostCap{.monthly = {random.between(0, 30'000)}, .hard_stop = random.chance(700)};
+  }
   if (random.chance(350)) plan.expire_after = seconds(random.between(1, 60));
   return plan;
+}
+
+policy::PricePtr random_price(Random& random) {
+  policy::Price price;
+  const auto rate = [&random] { return Rate{.picos = random.between(0, 20'000), .per = 1}; };
+  price.tokens = {.input = rate(), .cached_input = {}, .output = rate()};
+  if (random.chance(300)) price.request = Rate{.picos = random.between(0, 500'000), .per = 1};
+  if (random.chance(300))
+    price.tiers = {{.above = 80, .tokens = {.input = rate(), .cached_input = {}, .output = {}}}};
+  return std::make_shared<const policy::Price>(std::move(price));
 }
 
 }  // namespace
@@ -79,7 +107,9 @@ policy::PolicyPtr random_policy(Random& random, const PolicyShape& shape) {
   for (std::size_t i = 0; i < shape.pools; ++i) {
     const auto slots = static_cast<std::uint32_t>(random.between(1, 8));
     const auto headroom = static_cast<std::uint32_t>(random.chance(250) ? random.between(0, slots - 1) : 0);
-    builder.pool(fmt::format("p{}", i), slots, headroom);
+    const std::string name = fmt::format("p{}", i);
+    builder.pool(name, slots, headroom);
+    if (random.chance(700)) builder.price(name, random_price(random), random.chance(500));
   }
   for (std::size_t i = 0; i < shape.plans; ++i) builder.plan(random_plan(random, fmt::format("plan{}", i)));
   if (!shape.shares) builder.shares(0, 0, 0, 0);

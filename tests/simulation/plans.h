@@ -15,6 +15,7 @@ class PolicyBuilder {
  public:
   PolicyBuilder();
   PolicyBuilder& pool(const std::string& name, std::uint32_t slots, std::uint32_t headroom = 0);
+  PolicyBuilder& price(const std::string& pool, policy::PricePtr price, bool remote);
   PolicyBuilder& plan(policy::Plan plan);
   // In permille, by rank: low, standard, high, critical.
   PolicyBuilder& shares(std::uint32_t low, std::uint32_t standard, std::uint32_t high,

@@ -48,6 +48,10 @@ const char* seen_name(Seen what) {
       "exact positions",
       "guessed positions",
       "share windows",
+      "refused by a limit",
+      "charges",
+      "reversals",
+      "standstills",
   };
   return kNames[static_cast<std::size_t>(what)];
 }

@@ -52,6 +52,10 @@ enum class Seen : std::uint8_t {
   kExactPositions,
   kEstimatedPositions,
   kShareWindows,
+  kOverLimit,
+  kCharges,
+  kReversals,
+  kStandstills,
   kCount,
 };
 constexpr std::size_t kSeenCount = static_cast<std::size_t>(Seen::kCount);

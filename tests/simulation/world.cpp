@@ -89,6 +89,14 @@ void World::advance() {
   took_place({.name = "advance", .advanced_all = !advanced.more}, std::move(out));
 }
 
+void World::stand_still(Duration duration) {
+  say("stands still for {} s", duration.count() / 1'000'000);
+  tally_->add(Seen::kStandstills);
+  now_.mono += duration;
+  now_.wall += duration;
+  advance();
+}
+
 void World::jump_wall(Duration by) {
   say("the wall clock jumps by {} s", by.count() / 1'000'000);
   now_.wall += by;
@@ -189,6 +197,11 @@ void World::check_accepted(const Asked& asked, const engine::Submitted& answer, 
 void World::check_refused(const Asked& asked, ErrorCode code, bool changed_nothing) const {
   require(changed_nothing, "refusal", "a refused submit changed something");
   if (code == ErrorCode::kStale) return check_stale(asked.read_at, asked.key_changed);
+  if (code == ErrorCode::kQuotaExceeded || code == ErrorCode::kCostCapReached ||
+      code == ErrorCode::kModelNotAllowed) {
+    tally_->add(Seen::kOverLimit);
+    return;
+  }
   require(code == ErrorCode::kQueueFull, "submit", "{} was refused: {}", to_string(asked.id),
           error_code_name(code));
   tally_->add(Seen::kQueueFull);
@@ -287,7 +300,7 @@ void World::apply(policy::PolicyPtr policy) {
   Changes out = changes();
   policy_ = policy;
   checker_.set_policy(policy);
-  engine_->apply(std::move(policy), now_, out);
+  engine_->apply(std::move(policy), ++policy_version_, 1, now_, out);
   say("apply");
   tally_->add(Seen::kApplies);
   took_place({.name = "apply"}, std::move(out));

@@ -62,6 +62,9 @@ class World {
   void run_until(Monotonic time);
   void run_for(Duration duration) { run_until(now_.mono + duration); }
   void jump_wall(Duration by);
+  // The whole process stands still for so long, as in a paused machine: nothing is done meanwhile, then
+  // everything that is late happens.
+  void stand_still(Duration duration);
   // `survives`: happens even if the process crashes before.
   void later(Duration delay, Action action, bool survives = false);
 
@@ -102,6 +105,7 @@ class World {
   const WorldOptions& options() const { return options_; }
   std::size_t tries_running() const { return running_.size(); }
   void recount();
+  void verify_books();
   template <typename... Args>
   void say(fmt::format_string<Args...> text, Args&&... args) const {
     if (options_.verbose) say_line(fmt::format(text, std::forward<Args>(args)...));
@@ -156,6 +160,8 @@ class World {
   void start_try(const engine::StartTry& start);
   void stop_try(const engine::StopTry& stop);
   void end_try(TryId id);
+  engine::Usage some_usage();
+  std::optional<engine::Usage> some_bill();
   void settle(TryId id, engine::TryOutcome outcome);
   void settle_after(TryId id, Duration delay, engine::TryOutcome outcome);
   void extend_leases();
@@ -180,6 +186,7 @@ class World {
   std::optional<Open> inflight_;
   bool commit_planned_ = false;
   bool draining_ = false;
+  std::uint64_t policy_version_ = 1;
   std::uint64_t life_ = 1;
   std::uint64_t order_ = 0;
   std::priority_queue<Event> events_;

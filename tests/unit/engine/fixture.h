@@ -60,12 +60,16 @@ class EngineTest : public ::testing::Test {
   // What was changed in policy_ takes effect.
   void apply() {
     Changes out = changes();
-    engine_->apply(shared(), now_, out);
+    engine_->apply(shared(), ++version_, 1, now_, out);
     keep(out);
   }
   // The process dies and starts again with the rows as they are.
   void restart() {
-    Recovery recovery{.accounts = {}, .queues = {}, .processing = {}, .last_id = ids_};
+    Recovery recovery;
+    recovery.last_id = ids_;
+    for (const auto& [key, row] : periods_) {
+      if (row.current || row.holds > 0) recovery.periods.push_back(row);
+    }
     for (const auto& [id, row] : accounts_) recovery.accounts.push_back(row);
     for (const auto& [name, count] : counts_) recovery.queues.push_back(count);
     for (const auto& [id, row] : rows_) {
@@ -115,8 +119,12 @@ class EngineTest : public ::testing::Test {
     job.id = JobId{++ids_};
     job.account = owner;
     job.task = "task";
-    job.candidate = {
-        .provider = "provider", .pool = "pool", .model = "m", .model_version = "1", .upstream_model = "u"};
+    job.candidate = {.provider = "provider",
+                     .pool = "pool",
+                     .model = "m",
+                     .model_version = "1",
+                     .upstream_model = "u",
+                     .price = price_};
     job.body = std::make_shared<JobBody>();
     return job;
   }
@@ -226,6 +234,11 @@ class EngineTest : public ::testing::Test {
       if (const auto* put = std::get_if<PutJob>(&mutation)) rows_[put->row.id] = put->row;
       if (const auto* put = std::get_if<PutAccount>(&mutation)) accounts_[put->row.id] = put->row;
       if (const auto* put = std::get_if<PutQueueCount>(&mutation)) counts_[{put->account, put->pool}] = *put;
+      if (const auto* put = std::get_if<PutPeriod>(&mutation)) {
+        const PeriodRow& row = put->row;
+        periods_[{row.scope, row.account, row.team, row.start}] = row;
+      }
+      if (const auto* add = std::get_if<AddEntry>(&mutation)) ledger_.push_back(add->entry);
     }
     last_ = out;
   }
@@ -240,6 +253,10 @@ class EngineTest : public ::testing::Test {
   std::map<JobId, JobRow> rows_;
   std::map<AccountId, AccountRow> accounts_;
   std::map<std::pair<AccountId, std::string>, PutQueueCount> counts_;
+  std::map<std::tuple<Scope, AccountId, std::string, Wall>, PeriodRow> periods_;
+  std::vector<LedgerEntry> ledger_;
+  policy::PricePtr price_;  // of the jobs that are made
+  std::uint64_t version_ = 1;
 };
 
 }  // namespace turnpike::engine

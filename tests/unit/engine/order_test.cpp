@@ -135,7 +135,7 @@ TEST_F(Order, HeadroomIsKeptForHigherClasses) {
   submit(low);
   const JobId third = submit(low);
   EXPECT_FALSE(runs(third));
-  EXPECT_FALSE(engine_->startable());
+  EXPECT_FALSE(engine_->startable(now_));
   EXPECT_TRUE(runs(submit(account("h", "high"))));
 }
 

@@ -97,7 +97,7 @@ TEST_F(View, WhyTellsWhatHoldsAJob) {
   submit(account("other", "low"));
   submit(account("c", "critical"));
   submit(account("c", "critical"));
-  const Why why = engine_->why(row(id));
+  const Why why = engine_->why(row(id), now_);
   EXPECT_EQ(why.plan, "low");
   EXPECT_EQ(why.priority_class, PriorityClass::kLow);
   EXPECT_EQ(why.account_running, 1U);

@@ -211,10 +211,10 @@ TEST(NodeLife, RaisedLimitsStartWaitingJobsAtOnceAndEachPolicyIsAVersion) {
   const AccountId account = world.account("ada");
   for (int i = 0; i < 4; ++i) world.submit(account, kHold);
   ASSERT_TRUE(world.stage->wait_begun(2));
-  const auto same = world.run(world->apply(sample_policy("2"), "test"));
+  const auto same = world.run(world->apply(sample_policy("2"), {.by = "test", .reason = {}}));
   ASSERT_TRUE(same);
   EXPECT_EQ(*same, 1U);
-  const auto raised = world.run(world->apply(sample_policy("4"), "test"));
+  const auto raised = world.run(world->apply(sample_policy("4"), {.by = "test", .reason = "more"}));
   ASSERT_TRUE(raised);
   EXPECT_EQ(*raised, 2U);
   EXPECT_TRUE(world.stage->wait_begun(4));
