@@ -84,7 +84,6 @@ std::optional<Error> Engine::State::call_refusal(const Account& account, const W
 Result<Admitted> Engine::State::admit(NewCall call, Timestamp now, Changes& out) {
   Account* account = find_account(call.account);
   if (account == nullptr) return fail(ErrorCode::kNotFound, "no such account", "account");
-  heard(now);
   auto want = want_of(*account, call.estimate, policy::Meter::kCalls, std::move(call.content_type),
                       call.candidate.price, call.candidate.remote, call.extras);
   if (!want) return std::unexpected(std::move(want.error()));

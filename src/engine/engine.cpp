@@ -230,13 +230,16 @@ void Engine::recover(Recovery recovery, Timestamp now, Changes& out) {
 Result<Engine::EnsuredAccount> Engine::ensure_account(std::string_view user_id, AccountId fresh_id,
                                                       std::string_view plan, bool set_plan, Timestamp now,
                                                       Changes& out, std::string_view by) {
+  state_->heard(now);
   return state_->ensure_account(user_id, fresh_id, plan, set_plan, now, out, by);
 }
 
 Result<AccountRow> Engine::change_account(AccountId id, AccountChange change, Timestamp now, Changes& out) {
+  state_->heard(now);
   return state_->change_account(id, std::move(change), now, out);
 }
 Result<Admitted> Engine::admit(NewCall call, Timestamp now, Changes& out) {
+  state_->heard(now);
   return state_->admit(std::move(call), now, out);
 }
 
@@ -265,27 +268,34 @@ const policy::Plan& Engine::plan_of(AccountId id) const {
 }
 
 Result<Submitted> Engine::submit(NewJob job, Timestamp now, Changes& out) {
+  state_->heard(now);
   return state_->submit(std::move(job), now, out);
 }
 Result<JobRow> Engine::cancel(JobId id, std::string_view by, const ColdJob* cold, Timestamp now,
                               Changes& out) {
+  state_->heard(now);
   return state_->cancel(id, by, cold, now, out);
 }
 Result<Submitted> Engine::retry(ColdJob cold, Timestamp now, Changes& out) {
+  state_->heard(now);
   return state_->retry(std::move(cold), now, out);
 }
 bool Engine::settle(TryId try_id, TryOutcome outcome, Timestamp now, Changes& out) {
+  state_->heard(now);
   return state_->settle(try_id, std::move(outcome), now, out);
 }
 bool Engine::progress(TryId try_id, std::uint8_t percent, std::string_view message, Timestamp now,
                       Changes& out) {
+  state_->heard(now);
   return state_->progress(try_id, percent, message, now, out);
 }
 void Engine::extend_leases(std::span<const TryId> tries, Timestamp now) {
+  state_->heard(now);
   state_->extend_leases(tries, now);
 }
 
 Engine::Advanced Engine::advance(Timestamp now, std::size_t work_max, Changes& out) {
+  state_->heard(now);
   return state_->advance(now, work_max, out);
 }
 std::optional<Duration> Engine::next_wakeup(Timestamp now) const {
@@ -294,28 +304,34 @@ std::optional<Duration> Engine::next_wakeup(Timestamp now) const {
 
 bool Engine::refill_queue(const RefillQueue& request, std::vector<ColdJob> heads, Timestamp now,
                           Changes& out) {
+  state_->heard(now);
   return state_->refill_queue(request, std::move(heads), now, out);
 }
 bool Engine::refill_scheduled(const RefillScheduled& request, std::vector<ColdJob> heads, Timestamp now,
                               Changes& out) {
+  state_->heard(now);
   return state_->refill_scheduled(request, std::move(heads), now, out);
 }
 bool Engine::refill_expiring(const RefillExpiring& request, std::vector<ColdJob> heads, Timestamp now,
                              Changes& out) {
+  state_->heard(now);
   return state_->refill_expiring(request, std::move(heads), now, out);
 }
 Result<void> Engine::expire_cold(const ColdJob& cold, Timestamp now, Changes& out) {
+  state_->heard(now);
   return state_->expire_cold(cold, now, out);
 }
 
 void Engine::apply(policy::PolicyPtr policy, std::uint64_t version, std::uint64_t price_version,
                    Timestamp now, Changes& out) {
+  state_->heard(now);
   state_->apply(std::move(policy), version, price_version, now, out);
 }
 const policy::PolicyPtr& Engine::policy() const {
   return state_->policy_;
 }
 void Engine::set_draining(bool draining, Timestamp now, Changes& out) {
+  state_->heard(now);
   state_->set_draining(draining, now, out);
 }
 

@@ -9,7 +9,6 @@ namespace turnpike::engine {
 
 Engine::Advanced Engine::State::advance(Timestamp now, std::size_t work_max, Changes& out) {
   std::size_t work = 0;
-  heard(now);
   while (work < work_max && !timers_.empty() && timers_.begin()->first <= now.mono) {
     ++work;
     try_timer(timers_.begin()->second, now, out);
@@ -125,21 +124,21 @@ bool Engine::State::hold_when_due(Job& job, Account& account, Timestamp now, Cha
   }
   const Wall again = std::clamp(wall_from_seconds(*refused->limit->resets_at),
                                 now.wall + std::chrono::seconds(1), now.wall + kQuotaWait);
-  if (row.expires_at != kNever && again >= row.expires_at) {
+  if (row.expires_at != kNever && now.wall >= row.expires_at) {
     end_waiting(row, JobState::kExpired, {.kind = HistoryKind::kExpired, .at = now.wall, .text = {}}, now,
                 out);
     return false;
   }
+  row.due_at = row.expires_at == kNever ? again : std::min(again, row.expires_at);
   HistoryEntry entry{.kind = HistoryKind::kWaitsForQuota,
                      .at = now.wall,
-                     .a = unix_micros(again),
+                     .a = unix_micros(row.due_at),
                      .text = refused->limit->scope + " " + refused->limit->meter};
   if (!row.history.empty() && row.history.back().kind == HistoryKind::kWaitsForQuota) {
     row.history.back() = std::move(entry);
   } else {
     remember(row, std::move(entry));
   }
-  row.due_at = again;
   schedule(job, nullptr, now, out);
   return false;
 }

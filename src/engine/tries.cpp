@@ -169,7 +169,6 @@ void Engine::State::let_in(Group& group, Timestamp now) {
 }
 
 bool Engine::State::settle(TryId try_id, TryOutcome outcome, Timestamp now, Changes& out) {
-  heard(now);
   const auto it = tries_.find(try_id);
   if (it == tries_.end()) {
     correct_late(try_id, outcome, now, out);
@@ -375,7 +374,6 @@ void Engine::State::heard(Timestamp now) {
 }
 
 void Engine::State::extend_leases(std::span<const TryId> tries, Timestamp now) {
-  heard(now);
   for (const TryId id : tries) {
     const auto it = tries_.find(id);
     if (it == tries_.end() || it->second.lost) continue;

@@ -237,7 +237,7 @@ void Checker::see_refills(const engine::Changes& out) {
 
 void Checker::lease_extended(TryId id, Timestamp now) {
   const auto it = live_.find(id);
-  if (it != live_.end()) it->second.lease_until = now.mono + options_.lease;
+  if (it != live_.end()) it->second.lease_until = std::max(it->second.lease_until, now.mono + options_.lease);
 }
 
 void Checker::refill_answered(const engine::RefillQueue& request) {

@@ -316,6 +316,7 @@ void World::extend_leases() {
   std::vector<TryId> alive;
   for (const auto& [id, running] : running_)
     if (running.fate.kind != Fate::Kind::kSilent) alive.push_back(id);
+  checker_.pass_time(now_);
   engine_->extend_leases(alive, now_);
   for (const TryId id : alive) checker_.lease_extended(id, now_);
   tally_->add(Seen::kLeaseExtensions, alive.size());

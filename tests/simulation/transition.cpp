@@ -28,6 +28,8 @@ void check_history(const JobRow& before, const JobRow& after) {
   require(after.history.size() <= engine::kHistoryMax, "bounds", "{} has a history of {}",
           to_string(after.id), after.history.size());
   if (before.history.empty()) return;
+  // Looking again whether there is quota takes the place of the last look.
+  if (before.history.back().kind == engine::HistoryKind::kWaitsForQuota) return;
   require(std::ranges::find(after.history, before.history.back()) != after.history.end(), "I4",
           "{} forgot the last entry of its history", to_string(after.id));
 }

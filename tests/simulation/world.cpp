@@ -194,6 +194,12 @@ void World::check_accepted(const Asked& asked, const engine::Submitted& answer, 
   require(answer.row.id == asked.id, "submit", "the answer is about another job");
 }
 
+// The plan's quota or cap, or a model that no price allows under a cap.
+bool World::over_limit(ErrorCode code) {
+  return code == ErrorCode::kQuotaExceeded || code == ErrorCode::kCostCapReached ||
+         code == ErrorCode::kModelNotAllowed;
+}
+
 void World::check_refused(const Asked& asked, ErrorCode code, bool changed_nothing) const {
   require(changed_nothing, "refusal", "a refused submit changed something");
   if (code == ErrorCode::kStale) return check_stale(asked.read_at, asked.key_changed);
@@ -276,6 +282,9 @@ Result<engine::Submitted> World::retry(ColdJob cold) {
   } else if (answer.error().code == ErrorCode::kConflict) {
     tally_->add(Seen::kConflicts);
     require(!may || stopping || holder, "retry", "{} may be retried, and was a conflict", to_string(id));
+  } else if (over_limit(answer.error().code)) {
+    tally_->add(Seen::kOverLimit);
+    require(out.mutations.empty(), "refusal", "a refused retry changed something");
   } else {
     require(answer.error().code == ErrorCode::kQueueFull, "retry", "{}", answer.error().message);
   }

@@ -145,6 +145,7 @@ class World {
   void say_line(const std::string& line) const;
   Asked asked_of(const engine::NewJob& job) const;
   void check_accepted(const Asked& asked, const engine::Submitted& answer, bool changed_nothing) const;
+  static bool over_limit(ErrorCode code);
   void check_refused(const Asked& asked, ErrorCode code, bool changed_nothing) const;
   void start_engine(Timestamp at);
   engine::Changes changes() const;

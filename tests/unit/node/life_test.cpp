@@ -246,7 +246,7 @@ TEST(NodeLife, AChangedPlanIsAudited) {
   ASSERT_THAT(*rows, SizeIs(1));
   EXPECT_EQ((*rows)[0].action, "account.plan_changed");
   EXPECT_EQ((*rows)[0].subject, to_string(account));
-  EXPECT_EQ((*rows)[0].detail, R"({"from":"basic","to":"team"})");
+  EXPECT_EQ((*rows)[0].detail, R"({"from":"basic","to":"team","by":"test"})");
   EXPECT_EQ((*rows)[0].actor, "test");
 }
 

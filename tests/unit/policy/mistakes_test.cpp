@@ -54,7 +54,7 @@ INSTANTIATE_TEST_SUITE_P(
             "UnknownKeyNearAKnownOne", "concurrent_jobs: 2", "concurent_jobs: 2",
             "t.yaml:31:14: plans.free.limits: unknown key `concurent_jobs`: did you mean `concurrent_jobs`?"},
         BadFile{"UnknownKeyFarFromAll", "default_plan: free", "default_plan: free\n  colour: blue",
-                "t.yaml:7:3: accounts: unknown key `colour`: there are default_plan, tier_from"},
+                "t.yaml:7:3: accounts: unknown key `colour`: there are default_plan, tier_from, time_zone"},
         BadFile{"UnknownSection", "store: {kind: sqlite}", "stor: {kind: sqlite}",
                 "t.yaml:4:1: unknown key `stor`: did you mean `store`?"},
         BadFile{"DuplicateKey", "concurrent_jobs: 2", "concurrent_jobs: 2, concurrent_jobs: 3",
