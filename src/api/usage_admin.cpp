@@ -214,7 +214,7 @@ boost::asio::awaitable<Reply> report(Context& context, std::string_view object, 
   if (format == "csv") {
     net::Response response;
     response.body = csv(context, *query, *found, meters);
-    response.headers.emplace_back("Content-Type", "text/csv; charset=utf-8");
+    response.content_type = "text/csv; charset=utf-8";
     co_return response;
   }
   Buffer out;

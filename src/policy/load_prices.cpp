@@ -85,7 +85,7 @@ void read_prices(const Value& value, Policy& policy) {
                                  suggestion(provider, keys_of(policy.providers))));
     }
     models.each([&](const std::string& model, const Value& entry) {
-      policy.prices[provider][model] = read_price(entry);
+      policy.prices[provider][model == "default" ? kAnyModel : model] = read_price(entry);
     });
   });
 }

@@ -67,7 +67,7 @@ PricePtr Policy::price(std::string_view provider, std::string_view upstream_mode
   }();
   if (const auto table = prices.find(provider); table != prices.end()) {
     auto entry = table->second.find(upstream_model);
-    if (entry == table->second.end()) entry = table->second.find("*");
+    if (entry == table->second.end()) entry = table->second.find(kAnyModel);
     if (entry != table->second.end()) return entry->second;
   }
   const auto known = providers.find(provider);

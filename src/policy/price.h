@@ -56,7 +56,8 @@ std::optional<Money> cost_at_most(const Price& price, const Amounts& most, bool 
 // character covers audio and the other way round; a price per request covers all.
 std::vector<std::string> unpriced(const Price& price, const Amounts& amounts);
 
-// provider -> model as the provider names it ("*": any other) -> price.
+// provider -> model as the provider names it (kAnyModel: any other; `default` in the file) -> price.
+inline constexpr const char* kAnyModel = "*";
 using PriceTable = std::map<std::string, std::map<std::string, PricePtr, std::less<>>, std::less<>>;
 
 // What LiteLLM's model_prices_and_context_window.json says, as the section `prices` of a configuration (YAML

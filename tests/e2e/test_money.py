@@ -20,7 +20,7 @@ def priced(admission="fast", latency="0s"):
     return configuration(
         providers={"quick": sandbox(latency, concurrency=64), "broken": sandbox(faults={"transient": "100%"})},
         models={"writer": ("text", "quick"), "wreck": ("text", "broken")},
-        prices={"quick": {"*": {"per_request": "0.10"}}},
+        prices={"quick": {"default": {"per_request": "0.10"}}},
         content_types=["blog", "social"],
         plans={
             "capped": {"priority_class": "standard", "admission": admission,
