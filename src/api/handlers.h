@@ -29,6 +29,7 @@ Handled get_account(Context& context);
 // subscription.cpp
 Handled current_subscription(Context& context);
 Handled subscription_usage(Context& context);
+Handled get_flags(Context& context);
 Handled get_subscription(Context& context);
 Handled put_subscription(Context& context);
 Handled put_account(Context& context);

@@ -30,6 +30,7 @@ constexpr std::array kRoutes{
     // Subscriptions
     Route{"GET",    "/api/subscription/current",   kAccount, kNone,   current_subscription},
     Route{"GET",    "/api/subscription/usage",     kAccount, kNone,   subscription_usage},
+    Route{"GET",    "/api/flags",                  kAccount, kNone,   get_flags},
     Route{"GET",    "/api/subscription/{userId}",  kOperator, kNone,  get_subscription},
     Route{"PUT",    "/api/subscription/{userId}",  kOperator, kJson,  put_subscription},
     // The OpenAI wire

@@ -292,6 +292,22 @@ Handled subscription_usage(Context& context) {
   co_return json_response(200, out);
 }
 
+Handled get_flags(Context& context) {
+  auto finding = own_account(context);
+  const auto account = co_await std::move(finding);
+  if (!account) co_return std::unexpected(account.error());
+  Buffer out;
+  append(out, "{\"object\":\"flags\",\"flags\":{");
+  bool first = true;
+  for (const auto& [name, flag] : context.policy->flags) {
+    if (!std::exchange(first, false)) out.push_back(',');
+    append_quoted(out, name);
+    fmt::format_to(fmt::appender(out), ":{}", policy::flag_on(flag, account->user_id, account->plan));
+  }
+  append(out, "}}");
+  co_return json_response(200, out);
+}
+
 Handled get_subscription(Context& context) {
   const auto account = account_of_path(context);
   if (!account) co_return std::unexpected(account.error());

@@ -40,7 +40,8 @@ std::string terms_json(const engine::AccountRow& row) {
                     grant.expires_at == kNever ? "null" : fmt::to_string(unix_seconds(grant.expires_at)));
   }
   return fmt::format(R"({{"plan":{},"overrides":{},"team":{},"time_zone":{},"anchor_at":{},"grants":[{}]}})",
-                     json_text(row.plan), json_text(row.overrides), json_text(row.team), json_text(row.time_zone),
+                     json_text(row.plan), json_text(row.overrides), json_text(row.team),
+                     json_text(row.time_zone),
                      row.anchor_at == kNever ? "null" : fmt::to_string(unix_seconds(row.anchor_at)), grants);
 }
 

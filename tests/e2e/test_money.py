@@ -22,6 +22,7 @@ def priced(admission="fast", latency="0s"):
         models={"writer": ("text", "quick"), "wreck": ("text", "broken")},
         prices={"quick": {"default": {"per_request": "0.10"}}},
         content_types=["blog", "social"],
+        flags={"editor": {"plans": ["small"]}, "beta": {"share": "0%", "accounts": ["ada"]}},
         plans={
             "capped": {"priority_class": "standard", "admission": admission,
                        "cost_cap": {"monthly_usd": "3.79", "hard_stop": True}},
@@ -218,6 +219,11 @@ def test_SD7_costs_are_reported_by_plan_as_json_and_csv(server):
     rows = list(csv.DictReader(io.StringIO(sheet.body.decode())))
     assert rows[0]["plan"] == "capped" and rows[0]["calls"] == "1"
     assert admin.get("/api/admin/costs?by=colour").status == 400
+
+
+def test_CR9_flags_are_on_by_plan_and_by_name(server):
+    assert on_plan(server, "small").get("/api/flags").json["flags"] == {"beta": False, "editor": True}
+    assert server.client(account="ada").get("/api/flags").json["flags"] == {"beta": True, "editor": False}
 
 
 def test_thresholds_are_told_once_each(server):
