@@ -203,5 +203,52 @@ BENCHMARK_F(Million, JobById)(benchmark::State& state) {
   }
 }
 
+// What calls add: in each group 256 entries over 64 accounts, and the period rows of these accounts and of
+// the platform.
+void calls(benchmark::State& state) {
+  constexpr std::uint64_t kCalls = 256, kCallers = 64;
+  const Folder folder;
+  auto journal = open_sqlite(folder.path(), {});
+  if (!journal) throw std::runtime_error(journal.error().message);
+  std::uint64_t id = 0;
+  for (auto _ : state) {
+    Commit commit;
+    commit.batch = (*journal)->last_batch() + 1;
+    commit.at = wall_from_seconds(1'800'000'000);
+    for (std::uint64_t i = 0; i < kCalls; ++i) {
+      engine::LedgerEntry entry;
+      entry.at = commit.at;
+      entry.account = {1 + i % kCallers};
+      entry.plan = "pro";
+      entry.job = {++id};
+      entry.attempt = 1;
+      entry.try_id = {++id};
+      entry.call = true;
+      entry.task = "text";
+      entry.provider = entry.model = "sandbox";
+      entry.meters[policy::Meter::kTokens] = 150;
+      entry.meters[policy::Meter::kInputTokens] = 100;
+      entry.meters[policy::Meter::kOutputTokens] = 50;
+      entry.meters[policy::Meter::kCalls] = 1;
+      entry.cost = {45'000};
+      entry.account_period = entry.platform_period = commit.at;
+      commit.mutations.emplace_back(engine::AddEntry{entry});
+    }
+    for (std::uint64_t i = 0; i <= kCallers; ++i) {
+      engine::PeriodRow row;
+      row.scope = i == 0 ? engine::Scope::kPlatform : engine::Scope::kAccount;
+      row.account = {i};
+      row.start = commit.at;
+      row.end = commit.at + std::chrono::hours(24 * 30);
+      row.used[policy::Meter::kTokens] = static_cast<std::int64_t>(id);
+      row.cost_used = {static_cast<std::int64_t>(id)};
+      commit.mutations.emplace_back(engine::PutPeriod{row});
+    }
+    if (auto done = (*journal)->commit(commit); !done) throw std::runtime_error(done.error().message);
+  }
+  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(kCalls));
+}
+BENCHMARK(calls)->UseRealTime();
+
 }  // namespace
 }  // namespace turnpike::journal

@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include "base/random.h"
 #include "journal/bytes.h"
 #include "support/journal_samples.h"
 
