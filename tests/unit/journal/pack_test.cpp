@@ -1,8 +1,8 @@
 #include "journal/pack.h"
-#include "base/random.h"
 
 #include <gtest/gtest.h>
 
+#include "base/random.h"
 #include "journal/bytes.h"
 #include "support/journal_samples.h"
 
