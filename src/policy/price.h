@@ -7,7 +7,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "base/money.h"
@@ -59,20 +58,5 @@ std::vector<std::string> unpriced(const Price& price, const Amounts& amounts);
 // provider -> model as the provider names it (kAnyModel: any other; `default` in the file) -> price.
 inline constexpr const char* kAnyModel = "*";
 using PriceTable = std::map<std::string, std::map<std::string, PricePtr, std::less<>>, std::less<>>;
-
-// What LiteLLM's model_prices_and_context_window.json says, as the section `prices` of a configuration (YAML
-// text).
-struct ImportOptions {
-  // Turnpike's provider -> litellm_provider; empty: every litellm_provider under its own name.
-  std::vector<std::pair<std::string, std::string>> providers;
-  std::vector<std::string> models;  // only these, as the providers name them; empty: all
-};
-struct Imported {
-  std::string yaml;
-  std::size_t models = 0;
-  std::vector<std::string> notes;  // what was left out or rounded, and why; one line each
-};
-// Errors: kInvalidRequest (not JSON of that shape; nothing matched).
-Result<Imported> import_prices(std::string_view json, const ImportOptions& options);
 
 }  // namespace turnpike::policy
