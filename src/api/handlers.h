@@ -47,8 +47,13 @@ Handled rotate_key(Context& context);
 Handled list_plans(Context& context);
 Handled get_policy(Context& context);
 Handled apply_policy(Context& context);
-Handled list_policy_versions(Context& context);
 Handled get_queue(Context& context);
+// policy_versions.cpp
+Handled list_policy_versions(Context& context);
+Handled get_policy_version(Context& context);
+Handled diff_policy_versions(Context& context);
+Handled roll_back_policy(Context& context);
+Handled list_audit(Context& context);
 // openai.cpp
 Handled chat_completion(Context& context);
 Handled list_models(Context& context);

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "api/handlers.h"
+#include "api/policy_json.h"
 #include "api/render.h"
 #include "policy/load.h"
 
@@ -29,34 +30,6 @@ void append_plan(Buffer& out, const policy::Policy& policy, const policy::Plan& 
     append(out, "\"all\"");
   }
   out.push_back('}');
-}
-
-void append_mistakes(Buffer& out, const std::vector<policy::Mistake>& mistakes) {
-  append(out, ",\"mistakes\":[");
-  for (std::size_t i = 0; i < mistakes.size(); ++i) {
-    const auto& mistake = mistakes[i];
-    fmt::format_to(fmt::appender(out), "{}{{\"line\":{},\"column\":{},\"path\":", i > 0 ? "," : "",
-                   mistake.line, mistake.column);
-    append_quoted(out, mistake.path);
-    append(out, ",\"message\":");
-    append_quoted(out, mistake.message);
-    append(out, ",\"text\":");
-    append_quoted(out, policy::to_string(mistake));
-    out.push_back('}');
-  }
-  out.push_back(']');
-}
-
-std::string policy_json(std::uint64_t version, std::string_view hash, std::string_view text) {
-  Buffer out;
-  fmt::format_to(fmt::appender(out), "{{\"object\":\"policy\",\"version\":{},\"hash\":", version);
-  append_quoted(out, hash);
-  if (!text.empty()) {
-    append(out, ",\"text\":");
-    append_quoted(out, text);
-  }
-  out.push_back('}');
-  return to_text(out);
 }
 
 }  // namespace
@@ -92,59 +65,10 @@ Handled apply_policy(Context& context) {
   auto asking = ask_journal(context, std::move(question));
   const auto asked = co_await std::move(asking);
   if (!asked) co_return std::unexpected(asked.error());
-  if (loaded.policy == nullptr) {
-    Buffer mistakes;
-    append_mistakes(mistakes, loaded.mistakes);
-    ErrorExtras extras;
-    extras.fields = to_text(mistakes);
-    const auto refused =
-        fail(ErrorCode::kUnprocessable,
-             fmt::format("the configuration has {} mistakes; nothing was changed", loaded.mistakes.size()));
-    co_return error_response(refused.error(), context.wire, extras);
-  }
   const std::string* reason = context.request.header("Turnpike-Reason");
-  auto applying = context.node().apply(
-      loaded.policy, {.by = context.caller.actor(),
-                      .reason = reason != nullptr && reason->size() <= 1000 ? *reason : std::string()});
-  const auto version = co_await std::move(applying);
-  if (!version) co_return std::unexpected(version.error());
-  co_return json_response(200, policy_json(*version, loaded.policy->hash, {}));
-}
-
-Handled list_policy_versions(Context& context) {
-  const auto page = page_of(context, "", {});
-  if (!page) co_return std::unexpected(page.error());
-  Result<std::vector<journal::PolicyVersionRow>> versions;
-  std::function<void(journal::Journal&)> question = [&versions](auto& journal) {
-    versions = journal.policy_versions();
-  };
-  auto asking = ask_journal(context, std::move(question));
-  const auto asked = co_await std::move(asking);
-  if (!asked) co_return std::unexpected(asked.error());
-  if (!versions) co_return std::unexpected(versions.error());
-  Buffer out;
-  append(out, "{\"object\":\"list\",\"data\":[");
-  const std::size_t count = std::min(versions->size(), page->limit);
-  for (std::size_t i = 0; i < count; ++i) {
-    const auto& row = (*versions)[versions->size() - 1 - i];  // newest first
-    fmt::format_to(fmt::appender(out),
-                   "{}{{\"object\":\"policy_version\",\"version\":{},\"hash\":", i > 0 ? "," : "",
-                   row.version);
-    append_quoted(out, row.hash);
-    append(out, ",\"applied_at\":");
-    append_time(out, row.applied_at);
-    append(out, ",\"applied_by\":");
-    append_quoted(out, row.applied_by);
-    append(out, ",\"reason\":");
-    append_quoted_or_null(out, row.reason);
-    fmt::format_to(fmt::appender(out), ",\"price_version\":{}",
-                   row.price_version == 0 ? row.version : row.price_version);
-    append(out, ",\"text\":");
-    append_quoted(out, row.text);
-    out.push_back('}');
-  }
-  fmt::format_to(fmt::appender(out), "],\"has_more\":{}}}", versions->size() > count);
-  co_return json_response(200, out);
+  auto putting = put_in_force(context, std::move(loaded),
+                              reason != nullptr && reason->size() <= 1000 ? *reason : std::string());
+  co_return co_await std::move(putting);
 }
 
 Handled get_queue(Context& context) {

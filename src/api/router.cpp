@@ -53,6 +53,10 @@ constexpr std::array kRoutes{
     Route{"GET",    "/api/admin/policy",           kAdmin,   kNone,   get_policy},
     Route{"POST",   "/api/admin/policy/apply",     kAdmin,   kYaml,   apply_policy},
     Route{"GET",    "/api/admin/policy/versions",  kAdmin,   kNone,   list_policy_versions},
+    Route{"GET",    "/api/admin/policy/versions/{id}", kAdmin, kNone, get_policy_version},
+    Route{"GET",    "/api/admin/policy/versions/{id}/diff", kAdmin, kNone, diff_policy_versions},
+    Route{"POST",   "/api/admin/policy/rollback",  kAdmin,   kJson,   roll_back_policy},
+    Route{"GET",    "/api/admin/audit",            kAdmin,   kNone,   list_audit},
     Route{"GET",    "/api/admin/queue",            kAdmin,   kNone,   get_queue},
     // The server itself
     Route{"GET",    "/healthz",                    kPublic,  kNone,   get_health},

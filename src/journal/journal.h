@@ -72,6 +72,13 @@ struct AuditRow {
   std::string detail;   // JSON text
 };
 
+// A row of the audit as it stands: append-only, each hashed together with the one before it.
+struct StoredAudit {
+  std::uint64_t number = 0;  // from 1, without a gap
+  AuditRow row;
+  std::string hash;  // audit_chain.h, 32 raw bytes
+};
+
 using Record = std::variant<KeyRow, ArtifactRow, IdempotencyRow, PolicyVersionRow, AuditRow>;
 
 // One group commit. The node merges before: at most one PutJob/PutAccount/PutQueueCount a key.
@@ -182,6 +189,14 @@ struct BooksReport {
   std::uint64_t entries = 0, periods = 0, rollups = 0, jobs = 0;
   std::vector<std::string> mistakes;
 };
+
+// The audit's chain, recomputed. `mistake`: the first row that does not agree, in a sentence; empty: all do.
+struct AuditReport {
+  std::uint64_t rows = 0;
+  std::string head;  // hash of the last row, 32 raw bytes; empty: there is none
+  std::string mistake;
+};
+
 class Journal {
  public:
   virtual ~Journal() = default;
@@ -225,7 +240,11 @@ class Journal {
   // Rows that name this content; several accounts may own the same bytes.
   virtual Result<std::vector<ArtifactRow>> artifacts_by_sha256(std::string_view sha256) = 0;
   virtual Result<std::vector<PolicyVersionRow>> policy_versions() = 0;  // oldest first
-  virtual Result<std::vector<AuditRow>> audit(std::size_t limit) = 0;   // newest first
+  virtual Result<std::optional<PolicyVersionRow>> policy_version(std::uint64_t version) = 0;
+  // Newest first; below `before`, or from the newest where that is 0.
+  virtual Result<std::vector<StoredAudit>> audit(std::uint64_t before, std::size_t limit) = 0;
+  // Recomputes the chain in one snapshot.
+  virtual Result<AuditReport> verify_audit() = 0;
   virtual Result<UsageReport> usage(const UsageQuery& query) = 0;
   // Entries of the ledger in order, after (batch, index); at most `limit`. For exports and recounts.
   struct LedgerPage {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "journal/audit_chain.h"
 #include "journal/last_id.h"
 #include "journal/recount.h"
 
@@ -182,7 +183,10 @@ void MemoryJournal::apply(const journal::Record& record) {
   } else if (const auto* policy = std::get_if<journal::PolicyVersionRow>(&record)) {
     state_.policies[policy->version] = *policy;
   } else {
-    state_.audit.push_back(std::get<journal::AuditRow>(record));
+    const auto& row = std::get<journal::AuditRow>(record);
+    const std::string before = state_.audit.empty() ? std::string() : state_.audit.back().hash;
+    const std::uint64_t number = state_.audit.size() + 1;
+    state_.audit.push_back({.number = number, .row = row, .hash = journal::audit_hash(before, number, row)});
   }
 }
 
@@ -406,11 +410,27 @@ Result<std::vector<journal::PolicyVersionRow>> MemoryJournal::policy_versions() 
   return rows;
 }
 
-Result<std::vector<journal::AuditRow>> MemoryJournal::audit(std::size_t limit) {
+Result<std::optional<journal::PolicyVersionRow>> MemoryJournal::policy_version(std::uint64_t version) {
   const std::scoped_lock lock(mutex_);
-  const auto count = std::min(limit, state_.audit.size());
-  return std::vector<journal::AuditRow>(state_.audit.rbegin(),
-                                        state_.audit.rbegin() + static_cast<std::ptrdiff_t>(count));
+  const auto found = state_.policies.find(version);
+  if (found == state_.policies.end()) return std::nullopt;
+  return found->second;
+}
+
+Result<std::vector<journal::StoredAudit>> MemoryJournal::audit(std::uint64_t before, std::size_t limit) {
+  const std::scoped_lock lock(mutex_);
+  std::vector<journal::StoredAudit> rows;
+  for (auto row = state_.audit.rbegin(); row != state_.audit.rend() && rows.size() < limit; ++row) {
+    if (before == 0 || row->number < before) rows.push_back(*row);
+  }
+  return rows;
+}
+
+Result<journal::AuditReport> MemoryJournal::verify_audit() {
+  const std::scoped_lock lock(mutex_);
+  journal::AuditCheck check;
+  for (const auto& row : state_.audit) check.add(row);
+  return check.finish();
 }
 
 // --- Money

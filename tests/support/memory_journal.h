@@ -57,7 +57,9 @@ class MemoryJournal final : public journal::Journal {
   Result<std::optional<journal::ArtifactRow>> artifact(ArtifactId id) override;
   Result<std::vector<journal::ArtifactRow>> artifacts_by_sha256(std::string_view sha256) override;
   Result<std::vector<journal::PolicyVersionRow>> policy_versions() override;
-  Result<std::vector<journal::AuditRow>> audit(std::size_t limit) override;
+  Result<std::optional<journal::PolicyVersionRow>> policy_version(std::uint64_t version) override;
+  Result<std::vector<journal::StoredAudit>> audit(std::uint64_t before, std::size_t limit) override;
+  Result<journal::AuditReport> verify_audit() override;
   Result<journal::UsageReport> usage(const journal::UsageQuery& query) override;
   Result<LedgerPage> ledger(std::pair<journal::Batch, std::uint32_t> after, std::optional<AccountId> account,
                             std::size_t limit) override;
@@ -97,7 +99,7 @@ class MemoryJournal final : public journal::Journal {
     std::map<std::string, std::set<ArtifactId>, std::less<>> artifacts_by_sha;
     std::map<std::string, journal::IdempotencyRow, std::less<>> idempotency;
     std::map<std::uint64_t, journal::PolicyVersionRow> policies;
-    std::vector<journal::AuditRow> audit;
+    std::vector<journal::StoredAudit> audit;
     std::map<PeriodKey, engine::PeriodRow> periods;
     std::map<journal::Batch, std::pair<Wall, std::vector<engine::LedgerEntry>>> ledger;
     Wall ledger_cut = kNever;

@@ -1,7 +1,11 @@
 #include "journal/sqlite/migrations.h"
 
 #include <array>
+#include <cstdint>
 #include <string>
+#include <vector>
+
+#include "journal/audit_chain.h"
 
 namespace turnpike::journal::sqlite {
 namespace {
@@ -184,8 +188,50 @@ ALTER TABLE policy_versions ADD COLUMN reason TEXT NOT NULL DEFAULT '';         
 ALTER TABLE policy_versions ADD COLUMN price_version INTEGER NOT NULL DEFAULT 0;      -- the version whose price table it has; 0: its own
 )sql";
 
+// The audit becomes a chain.
+constexpr const char* kThird = R"sql(
+ALTER TABLE audit ADD COLUMN hash BLOB NOT NULL DEFAULT x'';  -- SHA-256 over this row and the hash before it (journal/audit_chain.h)
+)sql";
+
+// Hashes what the audit holds already; from here on it is only appended to.
+Result<void> chain_audit(Connection& connection) {
+  constexpr const char* kWhat = "cannot chain the audit";
+  std::vector<std::pair<std::uint64_t, AuditRow>> rows;
+  {
+    StatementScope query(
+        connection.statement("SELECT id, at, actor, action, subject, detail FROM audit ORDER BY id"));
+    int code = SQLITE_ROW;
+    while ((code = query->step()) == SQLITE_ROW) {
+      rows.emplace_back(query->id(0), AuditRow{.at = wall_from_micros(query->integer(1)),
+                                               .actor = query->text(2),
+                                               .action = query->text(3),
+                                               .subject = query->text(4),
+                                               .detail = query->text(5)});
+    }
+    if (code != SQLITE_DONE) return std::unexpected(connection.error(kWhat));
+  }
+  std::string hash;
+  for (const auto& [id, row] : rows) {
+    hash = audit_hash(hash, id, row);
+    auto& update = connection.statement("UPDATE audit SET hash=?2 WHERE id=?1");
+    update.bind_id(1, id);
+    update.bind_blob(2, hash);
+    if (update.run() != SQLITE_OK) return std::unexpected(connection.error(kWhat));
+  }
+  return connection.run(
+      "CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit BEGIN "
+      "SELECT raise(ABORT, 'the audit is only appended to'); END;"
+      "CREATE TRIGGER audit_is_not_removed BEFORE DELETE ON audit BEGIN "
+      "SELECT raise(ABORT, 'the audit is only appended to'); END;",
+      kWhat);
+}
+
 // Step n brings version n to version n + 1. Released steps are never edited.
-constexpr std::array kSteps{kFirst, kSecond};
+struct Step {
+  const char* sql;
+  Result<void> (*after)(Connection&) = nullptr;  // in the same transaction
+};
+constexpr std::array kSteps{Step{kFirst}, Step{kSecond}, Step{kThird, chain_audit}};
 
 Result<int> version_of(Connection& connection) {
   if (auto made = connection.run("CREATE TABLE IF NOT EXISTS schema_version(\n"
@@ -202,9 +248,14 @@ Result<int> version_of(Connection& connection) {
 }
 
 Result<void> step_to(Connection& connection, int version) {
-  const auto sql = std::string("BEGIN IMMEDIATE;") + kSteps.at(static_cast<std::size_t>(version) - 1) +
-                   "INSERT INTO schema_version VALUES(" + std::to_string(version) + ");COMMIT;";
-  auto done = connection.run(sql.c_str(), "cannot change the database's schema");
+  constexpr const char* kWhat = "cannot change the database's schema";
+  const Step& step = kSteps.at(static_cast<std::size_t>(version) - 1);
+  auto done = connection.run((std::string("BEGIN IMMEDIATE;") + step.sql).c_str(), kWhat);
+  if (done && step.after != nullptr) done = step.after(connection);
+  if (done) {
+    const std::string last = "INSERT INTO schema_version VALUES(" + std::to_string(version) + ");COMMIT;";
+    done = connection.run(last.c_str(), kWhat);
+  }
   if (!done) connection.exec("ROLLBACK");
   return done;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "journal/audit_chain.h"
 #include "journal/pack.h"
 #include "journal/sqlite/snapshot.h"
 
@@ -197,9 +198,10 @@ Result<std::vector<ArtifactRow>> Reader::artifacts_by_sha256(std::string_view sh
   });
 }
 
-std::vector<PolicyVersionRow> Reader::policies(const char* sql) {
+std::vector<PolicyVersionRow> Reader::policies(const char* sql, std::optional<std::uint64_t> version) {
   auto& query = db_.statement(sql);
   const StatementScope scope(query);
+  if (version) query.bind_id(1, *version);
   std::vector<PolicyVersionRow> rows;
   while (next(query)) {
     rows.push_back({.version = query.id(0),
@@ -221,21 +223,49 @@ Result<std::vector<PolicyVersionRow>> Reader::policy_versions() {
   });
 }
 
-Result<std::vector<AuditRow>> Reader::audit(std::size_t limit) {
+Result<std::optional<PolicyVersionRow>> Reader::policy_version(std::uint64_t version) {
+  return in_snapshot([&]() -> std::optional<PolicyVersionRow> {
+    auto rows = policies(
+        "SELECT version, hash, text, applied, applied_by, reason, price_version FROM policy_versions "
+        "WHERE version=?1",
+        version);
+    if (rows.empty()) return std::nullopt;
+    return std::move(rows.front());
+  });
+}
+
+StoredAudit Reader::audit_row(const Statement& query) {
+  return {.number = query.id(0),
+          .row = {.at = wall_from_micros(query.integer(1)),
+                  .actor = query.text(2),
+                  .action = query.text(3),
+                  .subject = query.text(4),
+                  .detail = query.text(5)},
+          .hash = query.text(6)};
+}
+
+Result<std::vector<StoredAudit>> Reader::audit(std::uint64_t before, std::size_t limit) {
   return in_snapshot([&] {
-    auto& query =
-        db_.statement("SELECT at, actor, action, subject, detail FROM audit ORDER BY id DESC LIMIT ?1");
+    auto& query = db_.statement(
+        "SELECT id, at, actor, action, subject, detail, hash FROM audit WHERE id<?1 ORDER BY id DESC LIMIT "
+        "?2");
     const StatementScope scope(query);
-    query.bind(1, static_cast<std::int64_t>(std::min<std::size_t>(limit, INT32_MAX)));
-    std::vector<AuditRow> rows;
-    while (next(query)) {
-      rows.push_back({.at = wall_from_micros(query.integer(0)),
-                      .actor = query.text(1),
-                      .action = query.text(2),
-                      .subject = query.text(3),
-                      .detail = query.text(4)});
-    }
+    query.bind(
+        1, before == 0 ? INT64_MAX : static_cast<std::int64_t>(std::min<std::uint64_t>(before, INT64_MAX)));
+    query.bind(2, static_cast<std::int64_t>(std::min<std::size_t>(limit, INT32_MAX)));
+    std::vector<StoredAudit> rows;
+    while (next(query)) rows.push_back(audit_row(query));
     return rows;
+  });
+}
+
+Result<AuditReport> Reader::verify_audit() {
+  return in_snapshot([&] {
+    auto& query = db_.statement("SELECT id, at, actor, action, subject, detail, hash FROM audit ORDER BY id");
+    const StatementScope scope(query);
+    AuditCheck check;
+    while (next(query)) check.add(audit_row(query));
+    return check.finish();
   });
 }
 

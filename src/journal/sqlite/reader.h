@@ -31,7 +31,9 @@ class Reader {
   Result<std::optional<ArtifactRow>> artifact(ArtifactId id);
   Result<std::vector<ArtifactRow>> artifacts_by_sha256(std::string_view sha256);
   Result<std::vector<PolicyVersionRow>> policy_versions();
-  Result<std::vector<AuditRow>> audit(std::size_t limit);
+  Result<std::optional<PolicyVersionRow>> policy_version(std::uint64_t version);
+  Result<std::vector<StoredAudit>> audit(std::uint64_t before, std::size_t limit);
+  Result<AuditReport> verify_audit();
   Result<UsageReport> usage(const UsageQuery& query);
   Result<Journal::LedgerPage> ledger(std::pair<Batch, std::uint32_t> after, std::optional<AccountId> account,
                                      std::size_t limit);
@@ -61,7 +63,9 @@ class Reader {
   std::vector<KeyRow> keys();
   std::vector<StoredJob> processing(Batch at);
   std::vector<ArtifactRow> artifacts(Statement& query);
-  std::vector<PolicyVersionRow> policies(const char* sql);
+  // `version`: what ?1 stands for in `sql`, if it is there.
+  std::vector<PolicyVersionRow> policies(const char* sql, std::optional<std::uint64_t> version = {});
+  static StoredAudit audit_row(const Statement& query);
 
   Connection db_;
 };

@@ -127,8 +127,14 @@ class SqliteJournal final : public Journal {
   Result<std::vector<PolicyVersionRow>> policy_versions() override {
     return readers_.with([](Reader& r) { return r.policy_versions(); });
   }
-  Result<std::vector<AuditRow>> audit(std::size_t limit) override {
-    return readers_.with([&](Reader& r) { return r.audit(limit); });
+  Result<std::optional<PolicyVersionRow>> policy_version(std::uint64_t version) override {
+    return readers_.with([&](Reader& r) { return r.policy_version(version); });
+  }
+  Result<std::vector<StoredAudit>> audit(std::uint64_t before, std::size_t limit) override {
+    return readers_.with([&](Reader& r) { return r.audit(before, limit); });
+  }
+  Result<AuditReport> verify_audit() override {
+    return readers_.with([](Reader& r) { return r.verify_audit(); });
   }
   Result<UsageReport> usage(const UsageQuery& query) override {
     return readers_.with([&](Reader& r) { return r.usage(query); });
@@ -180,7 +186,10 @@ Result<std::unique_ptr<Journal>> open_sqlite(const std::filesystem::path& folder
                                          options);
 }
 
-Result<BooksReport> verify_books(const std::filesystem::path& folder) {
+namespace {
+
+// A reader of the journal in `folder`, which may be in use by a server.
+Result<Reader> look_into(const std::filesystem::path& folder) {
   const auto path = folder / kFile;
   std::error_code error;
   if (!std::filesystem::exists(path, error)) {
@@ -189,7 +198,21 @@ Result<BooksReport> verify_books(const std::filesystem::path& folder) {
   auto connection = Connection::open(path, false, kCheckpointerCacheKib);
   if (!connection) return std::unexpected(connection.error());
   if (auto known = sqlite::check_version(*connection); !known) return std::unexpected(known.error());
-  return Reader(std::move(*connection)).verify_books();
+  return Reader(std::move(*connection));
+}
+
+}  // namespace
+
+Result<BooksReport> verify_books(const std::filesystem::path& folder) {
+  auto reader = look_into(folder);
+  if (!reader) return std::unexpected(reader.error());
+  return reader->verify_books();
+}
+
+Result<AuditReport> verify_audit(const std::filesystem::path& folder) {
+  auto reader = look_into(folder);
+  if (!reader) return std::unexpected(reader.error());
+  return reader->verify_audit();
 }
 
 }  // namespace turnpike::journal

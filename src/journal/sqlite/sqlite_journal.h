@@ -21,4 +21,7 @@ Result<std::unique_ptr<Journal>> open_sqlite(const std::filesystem::path& folder
 // changed. Errors: kIo (no journal there), kConfiguration (of another version).
 Result<BooksReport> verify_books(const std::filesystem::path& folder);
 
+// Journal::verify_audit, likewise.
+Result<AuditReport> verify_audit(const std::filesystem::path& folder);
+
 }  // namespace turnpike::journal

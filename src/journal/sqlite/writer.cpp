@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "journal/audit_chain.h"
 #include "journal/last_id.h"
 #include "journal/pack.h"
 
@@ -30,6 +31,14 @@ Result<void> Writer::load_last() {
     last_batch_ = last->id(0);
     last_id_ = last->id(1);
   } else if (code != SQLITE_DONE) {
+    return std::unexpected(db_.error("cannot read the database"));
+  }
+  StatementScope audit(db_.statement("SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1"));
+  const int found = audit->step();
+  if (found == SQLITE_ROW) {
+    audit_number_ = audit->id(0);
+    audit_hash_ = audit->text(1);
+  } else if (found != SQLITE_DONE) {
     return std::unexpected(db_.error("cannot read the database"));
   }
   return {};
@@ -371,8 +380,12 @@ int Writer::put(const PolicyVersionRow& row) {
 }
 
 int Writer::put(const AuditRow& row) {
-  auto& insert =
-      db_.statement("INSERT INTO audit(at, actor, action, subject, detail) VALUES(?1, ?2, ?3, ?4, ?5)");
+  ++audit_number_;
+  audit_hash_ = audit_hash(audit_hash_, audit_number_, row);
+  auto& insert = db_.statement(
+      "INSERT INTO audit(at, actor, action, subject, detail, id, hash) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)");
+  insert.bind_id(6, audit_number_);
+  insert.bind_blob(7, audit_hash_);
   insert.bind(1, unix_micros(row.at));
   insert.bind_text(2, row.actor);
   insert.bind_text(3, row.action);

@@ -64,6 +64,8 @@ class Writer {
   const std::uint64_t wal_pages_restart_, wal_pages_max_, wal_pages_copy_;
   std::atomic<Batch> last_batch_{0};
   std::uint64_t last_id_ = 0;
+  std::uint64_t audit_number_ = 0;  // of the last row of the audit, and its hash
+  std::string audit_hash_;
   std::uint64_t wal_pages_ = 0;  // length of the write-ahead log
   std::uint64_t restart_at_;     // the length at which to try next that it begins anew
   bool failed_ = false;

@@ -1,5 +1,6 @@
 // Commits: all or nothing, in order, and read back as they were put.
 #include "contract/journal/suite.h"
+#include "journal/audit_chain.h"
 
 namespace turnpike::testing {
 namespace {
@@ -249,10 +250,40 @@ TEST_P(Commits, ReadsTheAuditNewestFirst) {
         journal::AuditRow{at_second(i), "cli", "account.plan_changed", std::to_string(i), "{}"});
   }
   commit({}, records);
-  const auto rows = *journal_->audit(2);
+  const auto rows = *journal_->audit(0, 2);
   ASSERT_EQ(rows.size(), 2U);
-  EXPECT_TRUE(same(rows[0], std::get<journal::AuditRow>(records[2])));
-  EXPECT_EQ(rows[1].subject, "1");
+  EXPECT_TRUE(same(rows[0].row, std::get<journal::AuditRow>(records[2])));
+  EXPECT_EQ(rows[1].row.subject, "1");
+  const auto older = *journal_->audit(rows[1].number, 10);
+  ASSERT_EQ(older.size(), 1U);
+  EXPECT_EQ(older[0].row.subject, "0");
+}
+
+TEST_P(Commits, ChainsTheAuditOverCommits) {
+  const journal::AuditRow row{at_second(1), "cli", "key.created", "key_1", "{}"};
+  commit({}, {row, row});
+  commit({}, {row});
+  const auto rows = *journal_->audit(0, 10);
+  ASSERT_EQ(rows.size(), 3U);
+  EXPECT_EQ(rows[2].hash, journal::audit_hash({}, 1, row));
+  EXPECT_EQ(rows[1].hash, journal::audit_hash(rows[2].hash, 2, row));
+  const auto report = *journal_->verify_audit();
+  EXPECT_EQ(report.rows, 3U);
+  EXPECT_EQ(report.head, rows[0].hash);
+  EXPECT_EQ(report.mistake, "");
+}
+
+TEST_P(Commits, FindsAVersionOfThePolicy) {
+  commit({}, {journal::PolicyVersionRow{.version = 1,
+                                        .hash = "a",
+                                        .text = "b",
+                                        .applied_at = at_second(1),
+                                        .applied_by = "cli",
+                                        .reason = "c",
+                                        .price_version = 1}});
+  ASSERT_TRUE(*journal_->policy_version(1));
+  EXPECT_EQ((**journal_->policy_version(1)).reason, "c");
+  EXPECT_FALSE(*journal_->policy_version(2));
 }
 
 }  // namespace

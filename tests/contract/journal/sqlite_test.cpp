@@ -60,6 +60,21 @@ TEST_F(Sqlite, IsThereAgainAfterAClose) {
   EXPECT_TRUE(put_job(*journal, 8, 10));
 }
 
+TEST_F(Sqlite, TheAuditsChainGoesOnAfterAClose) {
+  for (int round = 1; round <= 2; ++round) {
+    auto journal = *open_sqlite(data());
+    Commit commit;
+    commit.batch = journal->last_batch() + 1;
+    commit.at = at_second(round);
+    commit.records.emplace_back(journal::AuditRow{at_second(round), "cli", "key.created", "key_1", "{}"});
+    ASSERT_TRUE(journal->commit(commit));
+  }
+  const auto report = journal::verify_audit(data());
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->rows, 2U);
+  EXPECT_EQ(report->mistake, "");
+}
+
 TEST_F(Sqlite, EveryCommitSurvivesAnAbruptEnd) {
   auto journal = *open_sqlite(data());
   for (std::uint64_t id = 1; id <= 20; ++id) {

@@ -1,4 +1,5 @@
 // Migrations, and the promise that no read walks a table.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <cstdlib>
 
@@ -71,6 +72,41 @@ TEST_F(Migrations, KeepWhatAJournalOfVersion1Holds) {
   const auto books = reader.verify_books();
   ASSERT_TRUE(books);
   EXPECT_TRUE(books->mistakes.empty());
+}
+
+TEST_F(Migrations, ChainTheAuditThatIsThere) {
+  {
+    auto db = open();
+    ASSERT_TRUE(migrate_to(db, 2));
+    ASSERT_EQ(
+        db.exec("INSERT INTO audit(at, actor, action, subject, detail) "
+                "VALUES(1, 'cli', 'key.created', 'key_1', '{}'), (2, 'cli', 'key.revoked', 'key_1', '{}')"),
+        SQLITE_OK);
+  }
+  auto db = open();
+  ASSERT_TRUE(migrate(db));
+  EXPECT_NE(db.exec("UPDATE audit SET actor='else'"), SQLITE_OK);
+  EXPECT_NE(db.exec("DELETE FROM audit"), SQLITE_OK);
+  const auto report = Reader(std::move(db)).verify_audit();
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->rows, 2U);
+  EXPECT_EQ(report->mistake, "");
+}
+
+TEST_F(Migrations, ThatChainTheAuditShowWhatIsTamperedWithLater) {
+  auto db = open();
+  ASSERT_TRUE(migrate_to(db, 2));
+  ASSERT_EQ(db.exec("INSERT INTO audit(at, actor, action, subject, detail) "
+                    "VALUES(1, 'a', 'b', 'c', '{}'), (2, 'a', 'b', 'c', '{}'), (3, 'a', 'b', 'c', '{}')"),
+            SQLITE_OK);
+  ASSERT_TRUE(migrate(db));
+  ASSERT_EQ(db.exec("DROP TRIGGER audit_is_not_changed; DROP TRIGGER audit_is_not_removed;"
+                    "UPDATE audit SET detail='{\"x\":1}' WHERE id=2"),
+            SQLITE_OK);
+  Reader reader(open());
+  EXPECT_THAT(reader.verify_audit()->mistake, ::testing::StartsWith("row 2 is not what was written"));
+  ASSERT_EQ(db.exec("DELETE FROM audit WHERE id=2"), SQLITE_OK);
+  EXPECT_EQ(reader.verify_audit()->mistake, "row 2 is missing");
 }
 
 TEST_F(Migrations, AreDoneOnce) {

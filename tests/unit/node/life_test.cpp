@@ -241,13 +241,13 @@ TEST(NodeLife, AChangedPlanIsAudited) {
   const AccountId account = world.account("ada", "basic");
   world.account("ada", "team");
   world.account("ada", "team");  // no change
-  const auto rows = world->journal().audit(10);
+  const auto rows = world->journal().audit(0, 10);
   ASSERT_TRUE(rows);
   ASSERT_THAT(*rows, SizeIs(1));
-  EXPECT_EQ((*rows)[0].action, "account.plan_changed");
-  EXPECT_EQ((*rows)[0].subject, to_string(account));
-  EXPECT_EQ((*rows)[0].detail, R"({"from":"basic","to":"team","by":"test"})");
-  EXPECT_EQ((*rows)[0].actor, "test");
+  EXPECT_EQ((*rows)[0].row.action, "account.plan_changed");
+  EXPECT_EQ((*rows)[0].row.subject, to_string(account));
+  EXPECT_EQ((*rows)[0].row.detail, R"({"from":"basic","to":"team","by":"test"})");
+  EXPECT_EQ((*rows)[0].row.actor, "test");
 }
 
 TEST(NodeLife, MetricsCountWhatEndedAndWhatWaits) {
