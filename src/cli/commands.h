@@ -1,6 +1,7 @@
 // The subcommands of the program, each one function; main.cpp reads as their list.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -31,6 +32,18 @@ struct ApplyOptions {
 };
 int apply(const ApplyOptions& options);
 
+struct PolicyOptions {
+  std::filesystem::path data = "data";
+  std::int64_t version = 0;  // show, diff, rollback
+  std::int64_t against = 0;  // diff; 0: the one before
+  std::string reason;        // rollback
+  int limit = 20;            // list
+};
+int policy_list(const PolicyOptions& options);
+int policy_show(const PolicyOptions& options);
+int policy_diff(const PolicyOptions& options);
+int policy_rollback(const PolicyOptions& options);
+
 struct KeysOptions {
   std::filesystem::path data = "data";
   std::string role, user, name;  // create
@@ -44,6 +57,11 @@ struct LedgerOptions {
   std::filesystem::path data = "data";
 };
 int ledger_verify(const LedgerOptions& options);
+
+struct AuditOptions {
+  std::filesystem::path data = "data";
+};
+int audit_verify(const AuditOptions& options);
 
 struct DemoOptions {
   std::string url;  // empty: that of the server on `data`

@@ -39,6 +39,32 @@ void add_apply(CLI::App& app, Run& run) {
   command->callback([options, &run] { run = [options] { return apply(*options); }; });
 }
 
+void add_policy(CLI::App& app, Run& run) {
+  auto options = std::make_shared<PolicyOptions>();
+  auto* policy = app.add_subcommand("policy", "The configurations that were in force in the running server");
+  policy->require_subcommand(1);
+  auto* list = policy->add_subcommand("list", "List them, the newest first: number, time, by whom, why");
+  list->add_option("--limit", options->limit, "At most so many")
+      ->check(CLI::Range(1, 100))
+      ->capture_default_str();
+  list->callback([options, &run] { run = [options] { return policy_list(*options); }; });
+  auto* show = policy->add_subcommand("show", "Print one as it was applied");
+  show->callback([options, &run] { run = [options] { return policy_show(*options); }; });
+  auto* diff = policy->add_subcommand("diff", "Print what one changed");
+  diff->callback([options, &run] { run = [options] { return policy_diff(*options); }; });
+  auto* rollback = policy->add_subcommand("rollback", "Put an earlier one in force again, as a new version");
+  rollback->add_option("--reason", options->reason, "Why, for the list of versions");
+  rollback->callback([options, &run] { run = [options] { return policy_rollback(*options); }; });
+  for (auto* command : {show, diff, rollback}) {
+    command->add_option("version", options->version, "Its number")->required()->check(CLI::PositiveNumber);
+  }
+  diff->add_option("against", options->against, "The number of another; default: the one before it")
+      ->check(CLI::PositiveNumber);
+  for (auto* command : {list, show, diff, rollback}) {
+    command->add_option("--data", options->data, "The server's data folder")->capture_default_str();
+  }
+}
+
 void add_keys(CLI::App& app, Run& run) {
   auto options = std::make_shared<KeysOptions>();
   auto* keys = app.add_subcommand("keys", "Make, list and revoke API keys");
@@ -70,6 +96,16 @@ void add_ledger(CLI::App& app, Run& run) {
   verify->callback([options, &run] { run = [options] { return ledger_verify(*options); }; });
 }
 
+void add_audit(CLI::App& app, Run& run) {
+  auto options = std::make_shared<AuditOptions>();
+  auto* audit = app.add_subcommand("audit", "The audit: who changed what");
+  audit->require_subcommand(1);
+  auto* verify = audit->add_subcommand(
+      "verify", "Recount its chain of hashes and say whether it agrees; beside a running server too");
+  verify->add_option("--data", options->data, "The server's data folder")->capture_default_str();
+  verify->callback([options, &run] { run = [options] { return audit_verify(*options); }; });
+}
+
 void add_demo(CLI::App& app, Run& run) {
   auto options = std::make_shared<DemoOptions>();
   auto* command = app.add_subcommand("demo", "Send a running server work from four users on four plans");
@@ -96,8 +132,10 @@ int main(int argc, char** argv) {
   add_serve(app, run);
   add_check(app, run);
   add_apply(app, run);
+  add_policy(app, run);
   add_keys(app, run);
   add_ledger(app, run);
+  add_audit(app, run);
   add_demo(app, run);
   add_version(app, run);
   try {
