@@ -132,7 +132,7 @@ std::string to_string(Money money) {
   return (negative ? "-" : "") + decimal_text(size, kMoneyDigits);
 }
 
-Result<Rate> parse_rate(std::string_view text, std::int64_t for_units, std::int64_t per) {
+Result<Rate> parse_rate(std::string_view text, std::int64_t for_units, std::int64_t per, bool* rounded_up) {
   const auto wrong = [](const char* why) { return fail(ErrorCode::kInvalidRequest, why); };
   const auto decimal = parse_decimal(text, true);
   if (!decimal || for_units <= 0 || per <= 0) {
@@ -141,10 +141,12 @@ Result<Rate> parse_rate(std::string_view text, std::int64_t for_units, std::int6
   // Pico-USD of `for_units`; then of `per`.
   const auto picos = scaled(*decimal, 12, kPicosInUsd * kRateUsdMax * for_units);
   if (!picos) return wrong("is above a million USD a unit, which no price is");
-  if (!picos->exact || picos->value * per % for_units != 0) {
+  const bool exact = picos->exact && picos->value * per % for_units == 0;
+  if (!exact && rounded_up == nullptr) {
     return wrong("is finer than a pico-USD (0.000000000001) a unit, which is the finest price");
   }
-  const Wide value = picos->value * per / for_units;
+  if (rounded_up != nullptr) *rounded_up = !exact;
+  const Wide value = (picos->value * per + for_units - 1) / for_units;
   if (value > Money::kMax || value > kPicosInUsd * kRateUsdMax * per) {
     return wrong("is above a million USD a unit, which no price is");
   }

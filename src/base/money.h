@@ -53,8 +53,10 @@ std::string to_string(Money money);
 
 // A decimal price in USD, with or without an exponent ("0.15", "1.5e-07"), for `for_units` units (for example
 // 1,000,000 tokens), as the pico-USD of `per` units. Exact: a price that is not a whole number of pico-USD is
-// an error (kInvalidRequest), as is a negative one or one above a million USD a unit.
-Result<Rate> parse_rate(std::string_view text, std::int64_t for_units, std::int64_t per = 1);
+// an error (kInvalidRequest), as is a negative one or one above a million USD a unit; with `rounded_up` it is
+// not: it is rounded up, and that is said there.
+Result<Rate> parse_rate(std::string_view text, std::int64_t for_units, std::int64_t per = 1,
+                        bool* rounded_up = nullptr);
 // The price of `for_units` units in USD as a decimal number; the inverse of parse_rate.
 std::string to_string(Rate rate, std::int64_t for_units);
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace turnpike::cli {
 
@@ -62,6 +63,13 @@ struct AuditOptions {
   std::filesystem::path data = "data";
 };
 int audit_verify(const AuditOptions& options);
+
+struct PricesOptions {
+  std::string file;
+  std::vector<std::string> providers;  // "theirs" or "theirs=ours"
+  std::vector<std::string> models;     // empty: all
+};
+int prices_import(const PricesOptions& options);
 
 struct DemoOptions {
   std::string url;  // empty: that of the server on `data`

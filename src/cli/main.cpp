@@ -106,6 +106,21 @@ void add_audit(CLI::App& app, Run& run) {
   verify->callback([options, &run] { run = [options] { return audit_verify(*options); }; });
 }
 
+void add_prices(CLI::App& app, Run& run) {
+  auto options = std::make_shared<PricesOptions>();
+  auto* prices = app.add_subcommand("prices", "Tables of prices");
+  prices->require_subcommand(1);
+  auto* import = prices->add_subcommand(
+      "import", "Print LiteLLM's model_prices_and_context_window.json as the section `prices`");
+  import->add_option("file", options->file, "The JSON file")->required();
+  import
+      ->add_option("--provider", options->providers,
+                   "LiteLLM's name of a provider; NAME=OURS where the configuration calls it otherwise")
+      ->required();
+  import->add_option("--model", options->models, "Only this one, as the provider names it; default: all");
+  import->callback([options, &run] { run = [options] { return prices_import(*options); }; });
+}
+
 void add_demo(CLI::App& app, Run& run) {
   auto options = std::make_shared<DemoOptions>();
   auto* command = app.add_subcommand("demo", "Send a running server work from four users on four plans");
@@ -133,6 +148,7 @@ int main(int argc, char** argv) {
   add_check(app, run);
   add_apply(app, run);
   add_policy(app, run);
+  add_prices(app, run);
   add_keys(app, run);
   add_ledger(app, run);
   add_audit(app, run);

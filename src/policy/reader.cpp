@@ -34,16 +34,6 @@ YAML::Mark mark_of_entry(const YAML::Node& key, const YAML::Node& value, const Y
   return value.IsScalar() ? mark_of(value, key_mark) : key_mark;
 }
 
-bool is_name(std::string_view text) {
-  const auto letter_or_digit = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-  };
-  return !text.empty() && text.size() <= kNameBytesMax && letter_or_digit(text.front()) &&
-         std::ranges::all_of(text, [&](char c) {
-           return letter_or_digit(c) || c == '_' || c == '.' || c == ':' || c == '/' || c == '-';
-         });
-}
-
 constexpr const char* kNameRule =
     "must be a name: 1 to 64 letters, digits and _ . : / -, beginning with a letter or a digit";
 
@@ -104,6 +94,16 @@ class Inspection {
 };
 
 }  // namespace
+
+bool is_name(std::string_view text) {
+  const auto letter_or_digit = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+  };
+  return !text.empty() && text.size() <= kNameBytesMax && letter_or_digit(text.front()) &&
+         std::ranges::all_of(text, [&](char c) {
+           return letter_or_digit(c) || c == '_' || c == '.' || c == ':' || c == '/' || c == '-';
+         });
+}
 
 // --- Report
 

@@ -38,6 +38,9 @@ class Report {
   bool cut_ = false;
 };
 
+// A name that others refer to: letters, digits and _ . : / - , at most 64, beginning with a letter or digit.
+bool is_name(std::string_view text);
+
 class Map;
 
 // A value at a place in the document, or the absence of one. Each reading function leaves `out` alone and
@@ -63,8 +66,6 @@ class Value {
   bool text(std::string& out, std::size_t bytes_max = 1024) const;
   // Text as it stands, templates and references included; may be empty.
   bool raw_text(std::string& out) const;
-  // A name that others refer to: letters, digits and _ . : / - , at most 64, beginning with a letter or
-  // digit.
   bool name(std::string& out) const;
   bool flag(bool& out) const;
   bool whole(std::uint64_t& out, std::uint64_t low, std::uint64_t high) const;

@@ -1,8 +1,10 @@
 """Configurations: checked, put in force while the server runs, kept as versions; a bad one changes nothing."""
 
+import json
 import signal
 
 import pytest
+import yaml
 
 from support import ROOT, Server, configuration, sandbox, turnpike, unique
 
@@ -188,3 +190,22 @@ def test_an_endpoint_of_the_operators_makes_jobs(tmp_path):
         named = server.client().post("/write", {"prompt": "Hello.", "userId": unique(), "userTier": "tier3"})
         assert named.status == 202 and named.json["plan"] == "tier3"
         server.stop()
+
+
+def test_SD7_prices_of_litellm_become_prices_here(tmp_path):
+    table = tmp_path / "prices.json"
+    table.write_text(json.dumps({
+        "gpt-mini": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 1.5e-07,
+                     "output_cost_per_token": 6e-07, "input_cost_per_token_flex": 1e-07},
+        "other/x": {"litellm_provider": "other", "mode": "chat", "input_cost_per_token": 1e-06}}))
+    done = turnpike("prices", "import", table, "--provider", "openai=quick")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == 'prices:\n  quick:\n    "gpt-mini": {input_per_million: 0.15, output_per_million: 0.6}\n'
+    assert "`input_cost_per_token_flex` has no counterpart" in done.stderr and "1 models" in done.stderr
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(two_at_a_time()) + done.stdout)
+    checked = turnpike("check", "--config", config)
+    assert checked.returncode == 0, checked.stderr
+    unknown = turnpike("prices", "import", table, "--provider", "opnai")
+    assert unknown.returncode == 1 and "did you mean `openai`" in unknown.stderr
+    assert turnpike("prices", "import", table).returncode == 2, "whose prices is to be said"
