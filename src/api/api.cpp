@@ -160,7 +160,7 @@ net::BodyRule rule_for(node::Node& node, std::string_view method, std::string_vi
 
 }  // namespace
 
-Api::Api(node::Node& node) : services_(node, node.now().wall) {}
+Api::Api(node::Node& node, webhook::Outbox& outbox) : services_(node, outbox, node.now().wall) {}
 
 net::Handler Api::handler() {
   return [this](net::Request request) { return answer(services_, std::move(request)); };

@@ -11,8 +11,8 @@ namespace turnpike::api {
 
 class Api {
  public:
-  // Borrows the node, which outlives it.
-  explicit Api(node::Node& node);
+  // Borrows both, which outlive it.
+  Api(node::Node& node, webhook::Outbox& outbox);
   Api(const Api&) = delete;
   Api& operator=(const Api&) = delete;
 

@@ -24,6 +24,7 @@
 #include "net/http.h"
 #include "node/node.h"
 #include "policy/policy.h"
+#include "webhook/outbox.h"
 
 namespace turnpike::api {
 
@@ -53,10 +54,11 @@ class RequestCounts {
 };
 
 struct Services {
-  Services(node::Node& node_served, Wall start)
-      : node(node_served), keys(node.keys_at_start()), started(start) {}
+  Services(node::Node& node_served, webhook::Outbox& outbox_served, Wall start)
+      : node(node_served), outbox(outbox_served), keys(node.keys_at_start()), started(start) {}
 
   node::Node& node;
+  webhook::Outbox& outbox;
   KeyStore keys;
   Tickets tickets;
   InFlight in_flight;

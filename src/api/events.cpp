@@ -4,6 +4,7 @@
 #include <memory>
 #include <utility>
 
+#include "api/event_json.h"
 #include "api/handlers.h"
 #include "api/render.h"
 
@@ -22,23 +23,6 @@ struct Stream {
   std::optional<JobId> job;              // a stream of one job ends with it
   std::optional<node::JobView> opening;  // told first
 };
-
-bool ends_job(EventType type) {
-  switch (type) {
-    case EventType::kJobCompleted:
-    case EventType::kJobFailed:
-    case EventType::kJobCancelled:
-    case EventType::kJobExpired:
-      return true;
-    case EventType::kJobQueued:
-    case EventType::kJobStarted:
-    case EventType::kJobProgress:
-    case EventType::kUsageThreshold:
-    case EventType::kPlanChanged:
-      return false;
-  }
-  return false;
-}
 
 EventType type_of_state(JobState state) {
   switch (state) {
@@ -59,89 +43,17 @@ EventType type_of_state(JobState state) {
   return EventType::kJobQueued;
 }
 
-// The member that Event::text is, by type.
-std::string_view text_member(EventType type) {
-  switch (type) {
-    case EventType::kJobProgress:
-      return "message";
-    case EventType::kJobFailed:
-      return "code";
-    case EventType::kJobStarted:
-      return "provider";
-    case EventType::kJobQueued:
-    case EventType::kJobCompleted:
-    case EventType::kJobCancelled:
-    case EventType::kJobExpired:
-    case EventType::kUsageThreshold:
-    case EventType::kPlanChanged:
-      return "detail";
-  }
-  return "detail";
-}
-
-// Events that are of no job: of an account, or of all.
-bool of_account(EventType type) {
-  return type == EventType::kUsageThreshold || type == EventType::kPlanChanged;
-}
-
-// The text of such an event is its data, as the engine wrote it.
-void append_account_event(Buffer& out, const journal::StoredEvent& stored) {
-  const engine::Event& event = stored.event;
-  fmt::format_to(
-      fmt::appender(out),
-      "id: {0}\nevent: {1}\ndata: {{\"specversion\":\"1.0\",\"id\":\"{0}\",\"source\":\"/api/subscription\","
-      "\"type\":\"{1}\",\"subject\":\"{2}\",\"time\":\"{3}\",\"datacontenttype\":\"application/json\","
-      "\"data\":{4}}}\n\n",
-      to_string(stored.id), engine::event_type_name(event.type),
-      event.account ? to_string(event.account) : std::string("platform"), rfc3339(event.at), event.text);
-}
-
-void begin_event(Buffer& out, std::string_view id, EventType type, JobId job, Wall at) {
+// One event of the stream: its name, and where it can be resumed its id.
+void append_event(Buffer& out, std::string_view id, EventType type, std::string_view json) {
   if (!id.empty()) fmt::format_to(fmt::appender(out), "id: {}\n", id);
-  const std::string subject = to_string(job);
-  fmt::format_to(
-      fmt::appender(out),
-      "event: {0}\ndata: {{\"specversion\":\"1.0\",\"id\":\"{1}\",\"source\":\"/api/jobs\","
-      "\"type\":\"{0}\",\"subject\":\"{2}\",\"time\":\"{3}\",\"datacontenttype\":\"application/json\","
-      "\"data\":",
-      engine::event_type_name(type), id.empty() ? std::string_view(subject) : id, subject, rfc3339(at));
-}
-
-void append_event(Buffer& out, const journal::StoredEvent& stored, const node::JobView* job) {
-  const engine::Event& event = stored.event;
-  if (of_account(event.type)) return append_account_event(out, stored);
-  begin_event(out, to_string(stored.id), event.type, event.job, event.at);
-  append(out, "{\"id\":");
-  append_quoted(out, to_string(event.job));
-  append(out, ",\"account\":");
-  append_quoted(out, to_string(event.account));
-  fmt::format_to(fmt::appender(out), ",\"attempt\":{}", event.attempt);
-  if (event.type == EventType::kJobProgress)
-    fmt::format_to(fmt::appender(out), ",\"percent\":{}", event.percent);
-  if (!event.text.empty()) {
-    out.push_back(',');
-    append_quoted(out, text_member(event.type));
-    out.push_back(':');
-    append_quoted(out, event.text);
-  }
-  if (job != nullptr) {
-    append(out, ",\"job\":");
-    append_job(out, *job);
-  }
-  append(out, "}}\n\n");
+  fmt::format_to(fmt::appender(out), "event: {}\ndata: {}\n\n", engine::event_type_name(type), json);
 }
 
 // The state a stream opens with; it has no id of the outbox, so whoever resumes from before it gets it anew.
 std::string opening_text(const node::JobView& job, Wall now) {
   Buffer out;
-  begin_event(out, {}, type_of_state(job.row.state), job.row.id, now);
-  append(out, "{\"id\":");
-  append_quoted(out, to_string(job.row.id));
-  append(out, ",\"account\":");
-  append_quoted(out, to_string(job.row.account));
-  fmt::format_to(fmt::appender(out), ",\"attempt\":{},\"job\":", job.row.attempt);
-  append_job(out, job);
-  append(out, "}}\n\n");
+  const EventType type = type_of_state(job.row.state);
+  append_event(out, {}, type, state_json(job, type, now));
   return to_text(out);
 }
 
@@ -160,7 +72,7 @@ boost::asio::awaitable<std::string> page_text(const Stream& stream,
   for (const auto& stored : events) {
     if (stream.opening && told(*stream.opening, stored.event)) continue;
     std::optional<node::JobView> job;
-    if (stream.job && ends_job(stored.event.type)) {
+    if (stream.job && node::is_end(stored.event.type)) {
       ended = true;
       auto reading = stream.node->job(*stream.job, stream.scope, true);
       auto found = co_await std::move(reading);
@@ -168,7 +80,7 @@ boost::asio::awaitable<std::string> page_text(const Stream& stream,
       if (found && !engine::ended(found->row.state)) ended = false;
       if (found) job = *std::move(found);
     }
-    append_event(out, stored, job ? &*job : nullptr);
+    append_event(out, to_string(stored.id), stored.event.type, event_json(stored, job ? &*job : nullptr));
   }
   co_return to_text(out);
 }

@@ -54,6 +54,16 @@ Handled get_policy_version(Context& context);
 Handled diff_policy_versions(Context& context);
 Handled roll_back_policy(Context& context);
 Handled list_audit(Context& context);
+// webhooks.cpp
+Handled create_webhook(Context& context);
+Handled list_webhooks(Context& context);
+Handled get_webhook(Context& context);
+Handled change_webhook(Context& context);
+Handled delete_webhook(Context& context);
+Handled rotate_webhook(Context& context);
+Handled list_deliveries(Context& context);
+Handled redeliver(Context& context);
+Handled list_alerts(Context& context);
 // openai.cpp
 Handled chat_completion(Context& context);
 Handled list_models(Context& context);

@@ -33,6 +33,15 @@ constexpr std::array kRoutes{
     Route{"GET",    "/api/flags",                  kAccount, kNone,   get_flags},
     Route{"GET",    "/api/subscription/{userId}",  kOperator, kNone,  get_subscription},
     Route{"PUT",    "/api/subscription/{userId}",  kOperator, kJson,  put_subscription},
+    // Webhooks
+    Route{"POST",   "/api/webhooks/endpoints",      kAccount, kJson,  create_webhook},
+    Route{"GET",    "/api/webhooks/endpoints",      kAccount, kNone,  list_webhooks},
+    Route{"GET",    "/api/webhooks/endpoints/{id}", kAccount, kNone,  get_webhook},
+    Route{"PATCH",  "/api/webhooks/endpoints/{id}", kAccount, kJson,  change_webhook},
+    Route{"DELETE", "/api/webhooks/endpoints/{id}", kAccount, kMaybe, delete_webhook},
+    Route{"POST",   "/api/webhooks/endpoints/{id}/rotate", kAccount, kMaybe, rotate_webhook},
+    Route{"GET",    "/api/webhooks/endpoints/{id}/deliveries", kAccount, kNone, list_deliveries},
+    Route{"POST",   "/api/webhooks/endpoints/{id}/redeliver", kAccount, kJson, redeliver},
     // The OpenAI wire
     Route{"POST",   "/v1/chat/completions",        kAccount, kJson,   chat_completion},
     Route{"GET",    "/v1/models",                  kAccount, kNone,   list_models},
@@ -57,6 +66,7 @@ constexpr std::array kRoutes{
     Route{"GET",    "/api/admin/policy/versions/{id}/diff", kAdmin, kNone, diff_policy_versions},
     Route{"POST",   "/api/admin/policy/rollback",  kAdmin,   kJson,   roll_back_policy},
     Route{"GET",    "/api/admin/audit",            kAdmin,   kNone,   list_audit},
+    Route{"GET",    "/api/admin/alerts",           kAdmin,   kNone,   list_alerts},
     Route{"GET",    "/api/admin/queue",            kAdmin,   kNone,   get_queue},
     // The server itself
     Route{"GET",    "/healthz",                    kPublic,  kNone,   get_health},

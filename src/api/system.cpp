@@ -21,6 +21,7 @@ Handled get_ready(Context& context) {
 Handled get_metrics(Context& context) {
   Buffer out;
   append(out, context.node().metrics_text());
+  append(out, context.services.outbox.metrics_text());
   context.services.counts.append_text(out);
   net::Response response = json_response(200, out);
   response.content_type = "text/plain; version=0.0.4; charset=utf-8";

@@ -44,6 +44,9 @@ struct ArtifactTag {
 struct GrantTag {
   static constexpr std::string_view kPrefix = "grant_";
 };
+struct WebhookTag {
+  static constexpr std::string_view kPrefix = "whk_";
+};
 struct EventTag {
   static constexpr std::string_view kPrefix = "evt_";
 };
@@ -55,6 +58,7 @@ using KeyId = Id<KeyTag>;
 using RequestId = Id<RequestTag>;
 using ArtifactId = Id<ArtifactTag>;
 using GrantId = Id<GrantTag>;
+using WebhookId = Id<WebhookTag>;
 using EventId = Id<EventTag>;  // (batch << 20) | index within the batch; not made from time
 
 std::string encode_id(std::string_view prefix, std::uint64_t value);

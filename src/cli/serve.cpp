@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "api/api.h"
+#include "api/event_json.h"
 #include "cli/commands.h"
 #include "cli/control.h"
 #include "cli/start.h"
@@ -22,6 +23,7 @@
 #include "node/log.h"
 #include "node/node.h"
 #include "policy/load.h"
+#include "webhook/outbox.h"
 
 namespace turnpike::cli {
 namespace {
@@ -102,6 +104,7 @@ struct Running {
   explicit Running(std::size_t thread_count) : threads(thread_count) {}
   net::IoThreads threads;
   std::unique_ptr<node::Node> node;
+  std::unique_ptr<webhook::Outbox> outbox;
   std::unique_ptr<api::Api> api;
   std::unique_ptr<net::Server> server;
 };
@@ -131,6 +134,7 @@ void reload(Running& running, const std::string& file) {
 
 void shut_down(Running& running, Duration drain_limit) {
   node::log_event("server.draining", {{"limit_ms", drain_limit.count() / 1000}});
+  running.outbox->stop();
   running.node->drain_and_stop(drain_limit);
   running.api->services().stopped.store(true);
   running.server->stop(kServerGrace);
@@ -194,7 +198,12 @@ int start(Running& running, const ServeOptions& options, const policy::PolicyPtr
     return kFailed;
   }
   running.node = *std::move(node);
-  running.api = std::make_unique<api::Api>(*running.node);
+  auto outbox = webhook::Outbox::start(
+      *running.node, running.threads,
+      [&node = *running.node](const auto& event) { return api::webhook_payload(node, event); });
+  if (!outbox) return complain(outbox.error());
+  running.outbox = *std::move(outbox);
+  running.api = std::make_unique<api::Api>(*running.node, *running.outbox);
   const auto admin_key = ensure_admin_key(*running.node, running.api->services().keys, running.threads);
   if (!admin_key) return complain(admin_key.error());
   auto server =
@@ -214,6 +223,7 @@ void end(Running& running, const ServeOptions& options) {
   if (running.server != nullptr) {
     fs::remove(address_file(options.data), ec);
   } else if (running.node != nullptr) {
+    if (running.outbox != nullptr) running.outbox->stop();
     running.node->drain_and_stop(Duration::zero());
   }
   running.server.reset();

@@ -79,7 +79,48 @@ struct StoredAudit {
   std::string hash;  // audit_chain.h, 32 raw bytes
 };
 
-using Record = std::variant<KeyRow, ArtifactRow, IdempotencyRow, PolicyVersionRow, AuditRow>;
+// Where an application wants to be told of events.
+struct WebhookEndpointRow {
+  WebhookId id;
+  AccountId account;  // whose events; none: everybody's
+  std::string url;
+  std::vector<std::string> events;  // names of types; "job.*" and "*" stand for many; no spaces in them
+  std::string description;
+  std::string secret;      // "whsec_" and base64; what its deliveries are signed with
+  std::string old_secret;  // signs too until `old_until`; empty: none
+  Wall old_until = kNever;
+  std::string disabled;  // why nothing is sent to it; empty: in force
+  EventId since;         // only events after this one concern it
+  Wall created_at;
+  // What putting the row does. One that was removed meanwhile is not made again by a change; removing takes
+  // its deliveries along.
+  enum class Change : std::uint8_t { kNew, kChanged, kRemoved } change = Change::kChanged;
+};
+
+// One event on its way to one endpoint.
+enum class DeliveryState : std::uint8_t { kPending = 0, kDelivered = 1, kFailed = 2 };
+struct WebhookDeliveryRow {
+  WebhookId endpoint;
+  EventId event;
+  std::string type;     // "job.completed"
+  std::string subject;  // deliveries of one subject to one endpoint keep their order
+  std::string payload;  // JSON, as it is signed; put again while empty: the stored one stays
+  DeliveryState state = DeliveryState::kPending;
+  std::uint32_t attempts = 0;  // that were made
+  int status = 0;              // HTTP status of the last; 0: there was no answer
+  std::string error;           // of the last; empty: it was taken
+  Wall created_at;
+  Wall next_at = kNever;   // kPending: not before
+  Wall ended_at = kNever;  // kDelivered, kFailed
+};
+
+// Deliveries of all events up to this one were made.
+struct WebhookCursorRow {
+  EventId event;
+};
+
+using Record = std::variant<KeyRow, ArtifactRow, IdempotencyRow, PolicyVersionRow, AuditRow,
+                            WebhookEndpointRow, WebhookDeliveryRow, WebhookCursorRow>;
 
 // One group commit. The node merges before: at most one PutJob/PutAccount/PutQueueCount a key.
 struct Commit {
@@ -197,6 +238,19 @@ struct AuditReport {
   std::string mistake;
 };
 
+struct Webhooks {
+  std::vector<WebhookEndpointRow> endpoints;  // by id
+  EventId cursor;
+  std::vector<std::pair<WebhookId, std::uint64_t>> pending;  // deliveries that wait, where there are any
+};
+struct DeliveryQuery {
+  WebhookId endpoint;
+  std::optional<DeliveryState> state{};
+  EventId after{};   // exclusive; oldest first, unless
+  EventId before{};  // this is set: exclusive, newest first; max() for the newest of all
+  std::size_t limit = 100;
+};
+
 class Journal {
  public:
   virtual ~Journal() = default;
@@ -245,6 +299,12 @@ class Journal {
   virtual Result<std::vector<StoredAudit>> audit(std::uint64_t before, std::size_t limit) = 0;
   // Recomputes the chain in one snapshot.
   virtual Result<AuditReport> verify_audit() = 0;
+  virtual Result<Webhooks> webhooks() = 0;
+  virtual Result<std::vector<WebhookDeliveryRow>> deliveries(const DeliveryQuery& query) = 0;  // no payloads
+  virtual Result<std::optional<WebhookDeliveryRow>> delivery(WebhookId endpoint, EventId event) = 0;
+  // Events that operators look for (usage.threshold): kept as long as the ledger. Newest first; before
+  // `before`, or from the newest where that is none.
+  virtual Result<std::vector<StoredEvent>> alerts(EventId before, std::size_t limit) = 0;
   virtual Result<UsageReport> usage(const UsageQuery& query) = 0;
   // Entries of the ledger in order, after (batch, index); at most `limit`. For exports and recounts.
   struct LedgerPage {
@@ -266,8 +326,10 @@ class Journal {
   // deletes; `more` if another call would find more to do.
   struct Retention {
     Wall jobs_before{}, artifacts_before{}, events_before{}, now{};
-    // Ledger entries and hourly rollups by their time, ended periods by their end. Daily rollups stay.
+    // Ledger entries, alerts and hourly rollups by their time, ended periods by their end. Daily rollups
+    // stay.
     Wall ledger_before{};
+    Wall deliveries_before{};  // of webhooks, that have ended
     std::size_t rows_max = 500;
   };
   struct Removed {

@@ -32,6 +32,9 @@ std::uint64_t last_id(const Record& record) {
   if (const auto* artifact = std::get_if<ArtifactRow>(&record)) {
     return std::max({artifact->ref.id.value, artifact->account.value, artifact->job.value});
   }
+  if (const auto* webhook = std::get_if<WebhookEndpointRow>(&record)) {
+    return std::max(webhook->id.value, webhook->account.value);
+  }
   return 0;  // the others are named by hashes, numbers and text
 }
 

@@ -202,7 +202,8 @@ asio::awaitable<Result<ClientResponse>> HttpClient::perform(ClientRequest reques
 
 asio::awaitable<Result<ClientResponse>> HttpClient::perform(std::shared_ptr<const Call> call,
                                                             ClientPool& pool) {
-  const std::string key = name_ + call->address.name();
+  // What was let through to any address is not lent to who may go to public ones only.
+  const std::string key = (call->request.public_only ? "public " : "") + name_ + call->address.name();
   if (auto kept = pool.take(key)) {
     Exchange exchange(*kept, *call);
     auto response = co_await exchange.run();
@@ -215,7 +216,7 @@ asio::awaitable<Result<ClientResponse>> HttpClient::perform(std::shared_ptr<cons
   }
   const SteadyTime connect_until =
       std::min(call->until, std::chrono::steady_clock::now() + call->request.connect_timeout);
-  auto fresh = co_await dial(call->address, tls_, connect_until);
+  auto fresh = co_await dial(call->address, tls_, connect_until, call->request.public_only);
   if (!fresh) co_return std::unexpected(fresh.error());
   Exchange exchange(**fresh, *call);
   auto response = co_await exchange.run();

@@ -20,6 +20,8 @@ struct ClientRequest {
   std::string body;
   Duration timeout = std::chrono::seconds(60);  // of the whole exchange
   Duration connect_timeout = std::chrono::seconds(5);
+  bool public_only =
+      false;  // an address that is not public (public_address.h) is an error: for strangers' URLs
   std::uint64_t response_bytes_max = 16ULL << 20;  // beyond: an error, and the connection is closed
 };
 

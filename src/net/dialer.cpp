@@ -8,8 +8,11 @@
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <cstring>
 #include <utility>
 #include <vector>
+
+#include "net/public_address.h"
 
 namespace turnpike::net {
 
@@ -73,6 +76,15 @@ asio::awaitable<Result<std::vector<Endpoint>>> resolve(const ClientAddress& addr
   co_return std::move(lookup->endpoints);
 }
 
+bool is_public(const Endpoint& endpoint) {
+  const int family = endpoint.protocol().family();
+  if (family != AF_INET && family != AF_INET6) return false;
+  asio::ip::tcp::endpoint address;
+  address.resize(endpoint.size());
+  std::memcpy(address.data(), endpoint.data(), endpoint.size());
+  return is_public_address(address.address().to_string());
+}
+
 asio::awaitable<Result<std::unique_ptr<Channel>>> connect(const ClientAddress& address,
                                                           const std::vector<Endpoint>& endpoints,
                                                           SteadyTime until) {
@@ -128,9 +140,14 @@ bool Deadline::passed() const {
 }
 
 asio::awaitable<Result<std::unique_ptr<Channel>>> dial(ClientAddress address, const TlsContext& tls,
-                                                       SteadyTime until) {
-  const auto endpoints = co_await resolve(address, until);
+                                                       SteadyTime until, bool public_only) {
+  auto endpoints = co_await resolve(address, until);
   if (!endpoints) co_return std::unexpected(endpoints.error());
+  if (public_only) {
+    std::erase_if(*endpoints, [](const Endpoint& endpoint) { return !is_public(endpoint); });
+    if (endpoints->empty())
+      co_return upstream_error(address, "it leads to an address that is not public", false);
+  }
   auto channel = co_await connect(address, *endpoints, until);
   if (!channel || !address.tls) co_return channel;
 

@@ -31,9 +31,10 @@ class Deadline {
   std::shared_ptr<State> state_;
 };
 
-// kUpstreamTimeout, kUpstreamError: with the upstream's name and the cause.
+// kUpstreamTimeout, kUpstreamError: with the upstream's name and the cause. `public_only`: what the name was
+// looked up to must be public; the very addresses that were checked are connected to.
 boost::asio::awaitable<Result<std::unique_ptr<Channel>>> dial(ClientAddress address, const TlsContext& tls,
-                                                              SteadyTime until);
+                                                              SteadyTime until, bool public_only);
 
 std::unexpected<Error> upstream_timeout(const ClientAddress& address, std::string doing);
 std::unexpected<Error> upstream_error(const ClientAddress& address, std::string cause, bool retryable);

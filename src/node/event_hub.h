@@ -23,9 +23,6 @@
 
 namespace turnpike::node {
 
-// The job has ended with this event.
-bool is_end(engine::EventType type);
-
 class EventHub : public std::enable_shared_from_this<EventHub> {
  public:
   static constexpr std::size_t kQueueMax = 1'000;  // live events that wait for one subscriber

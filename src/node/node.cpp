@@ -17,6 +17,7 @@ constexpr Duration kRetentionEvery = std::chrono::minutes(1);
 constexpr Duration kRetentionAgain = std::chrono::milliseconds(200);  // while there is more to remove
 constexpr Duration kOrphanAge = std::chrono::hours(1);  // of a file that a crash kept from its row, at most
 constexpr Duration kKeepLedger = std::chrono::hours(24 * 400);
+constexpr Duration kKeepDeliveries = std::chrono::hours(24 * 7);  // of webhooks, once they ended
 constexpr Duration kGroupStopMax = std::chrono::seconds(5);
 
 // Makes the folder, and empties it where it holds what a process that ended has left.
@@ -193,7 +194,8 @@ bool NodeImpl::retain(Timestamp now) {
                                               .artifacts_before = now.wall - store.keep_artifacts,
                                               .events_before = now.wall - store.keep_events,
                                               .now = now.wall,
-                                              .ledger_before = now.wall - kKeepLedger};
+                                              .ledger_before = now.wall - kKeepLedger,
+                                              .deliveries_before = now.wall - kKeepDeliveries};
   const auto more = artifacts_.retain(retention);
   if (!more) {
     log_event(LogLevel::kError, "retention.failed",

@@ -106,6 +106,9 @@ struct PolicyChange {
   std::string reason;
 };
 
+// The job has ended with this event.
+bool is_end(engine::EventType type);
+
 // One page of live events for one subscriber. Bounded: a subscriber that does not keep up is told so and
 // ends.
 class Subscription {

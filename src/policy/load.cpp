@@ -85,12 +85,13 @@ void read_policy(const YAML::Node& root, const SecretSource& secrets, Report& re
     read_plans(top.require("plans"), top.at("defaults"), policy);
     read_accounts(top.require("accounts"), policy);
     read_store(top.at("store"), policy);
+    read_webhooks(top.at("webhooks"), policy);
     read_endpoints(top.at("endpoints"), policy);
     read_prices(top.at("prices"), policy);
     read_groups(top.at("teams"), top.at("platform"), policy);
     read_rules(top.at("rules"), policy);
     read_flags(top.at("flags"), policy);
-    for (const char* later : {"workflows", "alerts", "webhooks", "billing"})
+    for (const char* later : {"workflows", "alerts", "billing"})
       top.refuse(later, "is not there yet in this version");
   });
 }

@@ -1,7 +1,7 @@
 // The sections of a configuration, one function each. They are read in this order, whatever the order in the
 // file, so that each finds what it refers to: server, providers, models, content_types, plans, accounts,
-// store, endpoints, prices, teams and platform, rules, flags. A name with mistakes in it is known all the
-// same: a mistake is reported once, not at every use.
+// store, webhooks, endpoints, prices, teams and platform, rules, flags. A name with mistakes in it is known
+// all the same: a mistake is reported once, not at every use.
 #pragma once
 
 #include <string>
@@ -19,6 +19,7 @@ void read_models(const Value& value, Policy& policy);
 void read_plans(const Value& plans, const Value& defaults, Policy& policy);  // and the shares of classes
 void read_accounts(const Value& value, Policy& policy);
 void read_store(const Value& value, Policy& policy);
+void read_webhooks(const Value& value, Policy& policy);
 void read_endpoints(const Value& value, Policy& policy);
 void read_content_types(const Value& value, Policy& policy);
 void read_prices(const Value& value, Policy& policy);

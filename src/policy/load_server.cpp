@@ -1,4 +1,4 @@
-// The sections server, store, accounts and endpoints.
+// The sections server, store, webhooks, accounts and endpoints.
 #include <arpa/inet.h>
 #include <fmt/format.h>
 
@@ -25,9 +25,9 @@ constexpr std::uint32_t kSlotsMax = 100'000;
 // Paths of Turnpike's own that an endpoint may not stand in for; those with a trailing slash with all below
 // them.
 constexpr std::array kOwnPaths = {
-    "/v1/",          "/metrics",     "/healthz",    "/readyz",         "/docs",
-    "/openapi.yaml", "/artifacts/",  "/api/jobs/",  "/api/artifacts/", "/api/admin/",
-    "/api/keys/",    "/api/tickets", "/api/events", "/api/accounts/"};
+    "/v1/",        "/metrics",       "/healthz",           "/readyz",       "/docs",      "/openapi.yaml",
+    "/artifacts/", "/api/jobs/",     "/api/artifacts/",    "/api/admin/",   "/api/keys/", "/api/tickets",
+    "/api/events", "/api/accounts/", "/api/subscription/", "/api/webhooks/"};
 
 struct Listen {
   std::string host;
@@ -212,6 +212,25 @@ void read_store(const Value& value, Policy& policy) {
       }
       retention.at("events").duration(out.keep_events, minutes(1), days(365));
     });
+  });
+}
+
+void read_webhooks(const Value& value, Policy& policy) {
+  constexpr std::size_t kRetriesMax = 20;
+  Webhooks& out = policy.webhooks;
+  value.section([&](Map& webhooks) {
+    webhooks.at("allow_private").flag(out.allow_private);
+    webhooks.at("allow_http").flag(out.allow_http);
+    webhooks.at("timeout").duration(out.timeout, seconds(1), minutes(1));
+    webhooks.at("endpoints_per_account").whole(out.endpoints_per_account, 0, 100);
+    const Value retry = webhooks.at("retry");
+    if (!retry.present()) return;
+    out.retry.clear();
+    retry.list([&](const Value& item) {
+      Duration wait{};
+      if (item.duration(wait, std::chrono::milliseconds(10), hours(24))) out.retry.push_back(wait);
+    });
+    if (out.retry.size() > kRetriesMax) retry.mistake(fmt::format("must be at most {} waits", kRetriesMax));
   });
 }
 

@@ -309,6 +309,19 @@ struct Store {
   Duration keep_events = std::chrono::hours(24);  // how far back Last-Event-ID reaches
 };
 
+// Outgoing webhooks.
+struct Webhooks {
+  bool allow_private = false;                   // endpoints at addresses that are not public
+  bool allow_http = false;                      // endpoints without TLS
+  Duration timeout = std::chrono::seconds(15);  // of one attempt
+  std::uint32_t endpoints_per_account = 10;
+  // The waits between attempts; after the last attempt it is given up. Three days in all, as Standard
+  // Webhooks has it.
+  std::vector<Duration> retry = {std::chrono::seconds(5), std::chrono::minutes(5), std::chrono::minutes(30),
+                                 std::chrono::hours(2),   std::chrono::hours(5),   std::chrono::hours(10),
+                                 std::chrono::hours(14),  std::chrono::hours(20),  std::chrono::hours(24)};
+};
+
 struct Accounts {
   std::string default_plan;
   bool tier_from_request = false;  // accounts.tier_from: request
@@ -328,6 +341,7 @@ struct Policy {
   Server server;
   Store store;
   Accounts accounts;
+  Webhooks webhooks;
   std::map<std::string, Pool, std::less<>> pools;  // by name: server.slots and one for each provider without
   std::map<std::string, Provider, std::less<>> providers;
   std::map<std::string, Model, std::less<>> models;

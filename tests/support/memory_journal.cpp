@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "journal/alerts.h"
 #include "journal/audit_chain.h"
 #include "journal/last_id.h"
 #include "journal/recount.h"
@@ -162,6 +163,10 @@ void MemoryJournal::apply_others(const journal::Commit& commit) {
     }
   }
   for (const auto& record : commit.records) apply(record);
+  for (std::size_t i = 0; i < commit.events.size(); ++i) {
+    if (journal::is_alert(commit.events[i].type))
+      state_.alerts[journal::event_id(commit.batch, i)] = commit.events[i];
+  }
   state_.log[commit.batch] = {commit.at, commit.events};
   state_.last_batch = commit.batch;
   state_.last_at = commit.at;
@@ -182,6 +187,23 @@ void MemoryJournal::apply(const journal::Record& record) {
     state_.idempotency[answer->scope] = *answer;
   } else if (const auto* policy = std::get_if<journal::PolicyVersionRow>(&record)) {
     state_.policies[policy->version] = *policy;
+  } else if (const auto* webhook = std::get_if<journal::WebhookEndpointRow>(&record)) {
+    using Change = journal::WebhookEndpointRow::Change;
+    if (webhook->change == Change::kRemoved) {
+      state_.webhooks.erase(webhook->id);
+      std::erase_if(state_.deliveries, [&](const auto& each) { return each.first.first == webhook->id; });
+    } else if (webhook->change == Change::kNew || state_.webhooks.contains(webhook->id)) {
+      state_.webhooks[webhook->id] = *webhook;
+    }
+  } else if (const auto* delivery = std::get_if<journal::WebhookDeliveryRow>(&record)) {
+    if (!state_.webhooks.contains(delivery->endpoint)) return;
+    const auto [at, added] = state_.deliveries.try_emplace({delivery->endpoint, delivery->event}, *delivery);
+    if (added) return;
+    std::string payload = delivery->payload.empty() ? at->second.payload : delivery->payload;
+    at->second = *delivery;
+    at->second.payload = std::move(payload);
+  } else if (const auto* cursor = std::get_if<journal::WebhookCursorRow>(&record)) {
+    state_.webhook_cursor = std::max(state_.webhook_cursor, cursor->event);
   } else {
     const auto& row = std::get<journal::AuditRow>(record);
     const std::string before = state_.audit.empty() ? std::string() : state_.audit.back().hash;
@@ -435,6 +457,51 @@ Result<journal::AuditReport> MemoryJournal::verify_audit() {
 
 // --- Money
 
+Result<journal::Webhooks> MemoryJournal::webhooks() {
+  const std::scoped_lock lock(mutex_);
+  journal::Webhooks out;
+  for (const auto& [id, row] : state_.webhooks) out.endpoints.push_back(row);
+  out.cursor = state_.webhook_cursor;
+  for (const auto& [key, row] : state_.deliveries) {
+    if (row.state != journal::DeliveryState::kPending) continue;
+    if (out.pending.empty() || out.pending.back().first != key.first) out.pending.emplace_back(key.first, 0);
+    ++out.pending.back().second;
+  }
+  return out;
+}
+
+Result<std::vector<journal::WebhookDeliveryRow>> MemoryJournal::deliveries(
+    const journal::DeliveryQuery& query) {
+  const std::scoped_lock lock(mutex_);
+  std::vector<journal::WebhookDeliveryRow> rows;
+  for (const auto& [key, row] : state_.deliveries) {
+    if (key.first != query.endpoint || (query.state && row.state != *query.state)) continue;
+    if (query.before ? key.second >= query.before : key.second <= query.after) continue;
+    rows.push_back(row);
+    rows.back().payload.clear();
+  }
+  if (query.before) std::ranges::reverse(rows);
+  if (rows.size() > query.limit) rows.resize(query.limit);
+  return rows;
+}
+
+Result<std::optional<journal::WebhookDeliveryRow>> MemoryJournal::delivery(WebhookId endpoint,
+                                                                           EventId event) {
+  const std::scoped_lock lock(mutex_);
+  const auto found = state_.deliveries.find({endpoint, event});
+  if (found == state_.deliveries.end()) return std::nullopt;
+  return found->second;
+}
+
+Result<std::vector<journal::StoredEvent>> MemoryJournal::alerts(EventId before, std::size_t limit) {
+  const std::scoped_lock lock(mutex_);
+  std::vector<journal::StoredEvent> rows;
+  for (auto it = state_.alerts.rbegin(); it != state_.alerts.rend() && rows.size() < limit; ++it) {
+    if (!before || it->first < before) rows.push_back({it->first, it->second});
+  }
+  return rows;
+}
+
 Result<journal::UsageReport> MemoryJournal::usage(const journal::UsageQuery& query) {
   const std::scoped_lock lock(mutex_);
   std::map<std::tuple<Wall, AccountId, std::string, std::string, std::string, std::string>, journal::UsageRow>
@@ -542,6 +609,29 @@ void MemoryJournal::retain_ledger(const Retention& retention, Removed& removed) 
   });
 }
 
+void MemoryJournal::retain_told(const Retention& retention, Removed& removed) {
+  for (auto it = state_.deliveries.begin(); it != state_.deliveries.end() && !removed.more;) {
+    if (it->second.state == journal::DeliveryState::kPending ||
+        it->second.ended_at >= retention.deliveries_before) {
+      ++it;
+    } else if (removed.rows == retention.rows_max) {
+      removed.more = true;
+    } else {
+      it = state_.deliveries.erase(it);
+      ++removed.rows;
+    }
+  }
+  while (!state_.alerts.empty() && state_.alerts.begin()->second.at < retention.ledger_before &&
+         !removed.more) {
+    if (removed.rows == retention.rows_max) {
+      removed.more = true;
+    } else {
+      state_.alerts.erase(state_.alerts.begin());
+      ++removed.rows;
+    }
+  }
+}
+
 void MemoryJournal::retain_jobs(const Retention& retention, Removed& removed) {
   while (!state_.ended.empty() && state_.ended.begin()->first < retention.jobs_before) {
     if (removed.rows == retention.rows_max) {
@@ -598,6 +688,7 @@ Result<journal::Journal::Removed> MemoryJournal::retain(const Retention& retenti
       ++removed.rows;
     }
   }
+  retain_told(retention, removed);
   retain_ledger(retention, removed);
   return removed;
 }

@@ -60,6 +60,10 @@ class MemoryJournal final : public journal::Journal {
   Result<std::optional<journal::PolicyVersionRow>> policy_version(std::uint64_t version) override;
   Result<std::vector<journal::StoredAudit>> audit(std::uint64_t before, std::size_t limit) override;
   Result<journal::AuditReport> verify_audit() override;
+  Result<journal::Webhooks> webhooks() override;
+  Result<std::vector<journal::WebhookDeliveryRow>> deliveries(const journal::DeliveryQuery& query) override;
+  Result<std::optional<journal::WebhookDeliveryRow>> delivery(WebhookId endpoint, EventId event) override;
+  Result<std::vector<journal::StoredEvent>> alerts(EventId before, std::size_t limit) override;
   Result<journal::UsageReport> usage(const journal::UsageQuery& query) override;
   Result<LedgerPage> ledger(std::pair<journal::Batch, std::uint32_t> after, std::optional<AccountId> account,
                             std::size_t limit) override;
@@ -100,6 +104,10 @@ class MemoryJournal final : public journal::Journal {
     std::map<std::string, journal::IdempotencyRow, std::less<>> idempotency;
     std::map<std::uint64_t, journal::PolicyVersionRow> policies;
     std::vector<journal::StoredAudit> audit;
+    std::map<WebhookId, journal::WebhookEndpointRow> webhooks;
+    std::map<std::pair<WebhookId, EventId>, journal::WebhookDeliveryRow> deliveries;
+    EventId webhook_cursor;
+    std::map<EventId, engine::Event> alerts;
     std::map<PeriodKey, engine::PeriodRow> periods;
     std::map<journal::Batch, std::pair<Wall, std::vector<engine::LedgerEntry>>> ledger;
     Wall ledger_cut = kNever;
@@ -124,6 +132,7 @@ class MemoryJournal final : public journal::Journal {
   journal::TimedHeads timed_heads(const Timed& times, std::pair<Wall, JobId> after, std::size_t limit) const;
   void retain_jobs(const Retention& retention, Removed& removed);
   void retain_artifacts(const Retention& retention, Removed& removed);
+  void retain_told(const Retention& retention, Removed& removed);
   void retain_ledger(const Retention& retention, Removed& removed);
 
   mutable std::mutex mutex_;

@@ -226,12 +226,63 @@ Result<void> chain_audit(Connection& connection) {
       kWhat);
 }
 
+// Outgoing webhooks, and alerts.
+constexpr const char* kFourth = R"sql(
+CREATE TABLE webhook_endpoints(
+  id          INTEGER PRIMARY KEY,  -- endpoint id
+  account     INTEGER NOT NULL,     -- whose events; 0: everybody's
+  url         TEXT NOT NULL,        -- where they are sent
+  events      TEXT NOT NULL,        -- which, separated by spaces
+  description TEXT NOT NULL,        -- what its maker says of it
+  secret      TEXT NOT NULL,        -- what deliveries are signed with: needed as it is, so readable with the file
+  old_secret  TEXT NOT NULL,        -- signs too until old_until; empty: none
+  old_until   INTEGER NOT NULL,     -- 0: none
+  disabled    TEXT NOT NULL,        -- why nothing is sent; empty: in force
+  since       INTEGER NOT NULL,     -- only events after this event id
+  created     INTEGER NOT NULL      -- when made
+) STRICT;
+
+CREATE TABLE webhook_deliveries(
+  endpoint INTEGER NOT NULL,  -- webhook_endpoints.id
+  event    INTEGER NOT NULL,  -- event id
+  type     TEXT NOT NULL,     -- of the event: "job.completed"
+  subject  TEXT NOT NULL,     -- of the event: "job_…"
+  payload  TEXT NOT NULL,     -- JSON as it is signed and sent
+  state    INTEGER NOT NULL,  -- journal::DeliveryState
+  attempts INTEGER NOT NULL,  -- that were made
+  status   INTEGER NOT NULL,  -- HTTP status of the last; 0: there was no answer
+  error    TEXT NOT NULL,     -- of the last attempt; empty: it was taken
+  created  INTEGER NOT NULL,  -- when made
+  next     INTEGER NOT NULL,  -- state 0: not tried before; else 0
+  ended    INTEGER NOT NULL   -- when it was taken or given up; 0: it is pending
+) STRICT;
+CREATE UNIQUE INDEX webhook_deliveries_event ON webhook_deliveries(endpoint, event);
+CREATE INDEX webhook_deliveries_pending ON webhook_deliveries(endpoint, event) WHERE state=0;
+CREATE INDEX webhook_deliveries_ended ON webhook_deliveries(ended) WHERE state>0;
+
+-- One row: deliveries of all events up to this one were made.
+CREATE TABLE webhook_cursor(
+  id    INTEGER PRIMARY KEY CHECK(id=1),
+  event INTEGER NOT NULL  -- event id
+) STRICT;
+
+-- Events that operators look for, kept longer than the log.
+CREATE TABLE alerts(
+  event   INTEGER PRIMARY KEY,  -- event id
+  at      INTEGER NOT NULL,     -- when
+  type    INTEGER NOT NULL,     -- engine::EventType
+  account INTEGER NOT NULL,     -- whose; 0: the platform's, or a team's
+  text    TEXT NOT NULL         -- the event's data, JSON
+) STRICT;
+CREATE INDEX alerts_at ON alerts(at);
+)sql";
+
 // Step n brings version n to version n + 1. Released steps are never edited.
 struct Step {
   const char* sql;
   Result<void> (*after)(Connection&) = nullptr;  // in the same transaction
 };
-constexpr std::array kSteps{Step{kFirst}, Step{kSecond}, Step{kThird, chain_audit}};
+constexpr std::array kSteps{Step{kFirst}, Step{kSecond}, Step{kThird, chain_audit}, Step{kFourth}};
 
 Result<int> version_of(Connection& connection) {
   if (auto made = connection.run("CREATE TABLE IF NOT EXISTS schema_version(\n"

@@ -34,6 +34,10 @@ class Reader {
   Result<std::optional<PolicyVersionRow>> policy_version(std::uint64_t version);
   Result<std::vector<StoredAudit>> audit(std::uint64_t before, std::size_t limit);
   Result<AuditReport> verify_audit();
+  Result<Webhooks> webhooks();
+  Result<std::vector<WebhookDeliveryRow>> deliveries(const DeliveryQuery& query);
+  Result<std::optional<WebhookDeliveryRow>> delivery(WebhookId endpoint, EventId event);
+  Result<std::vector<StoredEvent>> alerts(EventId before, std::size_t limit);
   Result<UsageReport> usage(const UsageQuery& query);
   Result<Journal::LedgerPage> ledger(std::pair<Batch, std::uint32_t> after, std::optional<AccountId> account,
                                      std::size_t limit);

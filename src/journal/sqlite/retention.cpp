@@ -25,6 +25,12 @@ constexpr const char* kFirstBatches =
 
 constexpr const char* kOldEntries = "SELECT batch FROM ledger WHERE at<?1 ORDER BY batch LIMIT ?2";
 
+constexpr const char* kOldDeliveries =
+    "SELECT rowid FROM webhook_deliveries INDEXED BY webhook_deliveries_ended WHERE state>0 AND ended<?1 "
+    "ORDER BY ended LIMIT ?2";
+constexpr const char* kOldAlerts =
+    "SELECT event FROM alerts INDEXED BY alerts_at WHERE at<?1 ORDER BY at LIMIT ?2";
+
 // What one pass may still remove, and what it found.
 struct Pass {
   Connection& db;
@@ -93,6 +99,12 @@ Result<Journal::Removed> Writer::retain(const Journal::Retention& retention) {
   }
   for (const auto batch : pass.candidates(kFirstBatches, retention.events_before, 1)) {
     pass.remove("DELETE FROM log WHERE batch=?1", batch);
+  }
+  for (const auto row : pass.candidates(kOldDeliveries, retention.deliveries_before)) {
+    pass.remove("DELETE FROM webhook_deliveries WHERE rowid=?1", row);
+  }
+  for (const auto event : pass.candidates(kOldAlerts, retention.ledger_before)) {
+    pass.remove("DELETE FROM alerts WHERE event=?1", event);
   }
   const auto charged = pass.candidates(kOldEntries, retention.ledger_before);
   for (const auto batch : charged) pass.remove("DELETE FROM ledger WHERE batch=?1", batch);

@@ -136,6 +136,18 @@ class SqliteJournal final : public Journal {
   Result<AuditReport> verify_audit() override {
     return readers_.with([](Reader& r) { return r.verify_audit(); });
   }
+  Result<Webhooks> webhooks() override {
+    return readers_.with([](Reader& r) { return r.webhooks(); });
+  }
+  Result<std::vector<WebhookDeliveryRow>> deliveries(const DeliveryQuery& query) override {
+    return readers_.with([&](Reader& r) { return r.deliveries(query); });
+  }
+  Result<std::optional<WebhookDeliveryRow>> delivery(WebhookId endpoint, EventId event) override {
+    return readers_.with([&](Reader& r) { return r.delivery(endpoint, event); });
+  }
+  Result<std::vector<StoredEvent>> alerts(EventId before, std::size_t limit) override {
+    return readers_.with([&](Reader& r) { return r.alerts(before, limit); });
+  }
   Result<UsageReport> usage(const UsageQuery& query) override {
     return readers_.with([&](Reader& r) { return r.usage(query); });
   }

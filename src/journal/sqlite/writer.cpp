@@ -113,6 +113,7 @@ int Writer::write(const Commit& commit) {
     if (const int code = write(record); code != SQLITE_OK) return code;
   }
   if (const int code = charge(commit); code != SQLITE_OK) return code;
+  if (const int code = put_alerts(commit); code != SQLITE_OK) return code;
   return log(commit);
 }
 

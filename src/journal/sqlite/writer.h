@@ -56,6 +56,10 @@ class Writer {
   int put(const IdempotencyRow& row);
   int put(const PolicyVersionRow& row);
   int put(const AuditRow& row);
+  int put(const WebhookEndpointRow& row);
+  int put(const WebhookDeliveryRow& row);
+  int put(const WebhookCursorRow& row);
+  int put_alerts(const Commit& commit);
   int log(const Commit& commit);
   static int on_wal(void* self, sqlite3* db, const char* name, int pages);
 

@@ -312,6 +312,29 @@ TEST_F(ClientTest, SpeaksOverUnixSockets) {
   }
 }
 
+TEST_F(ClientTest, WhoMayGoToPublicAddressesOnlyIsNotLetHome) {
+  TestServer server([](Request) -> asio::awaitable<Response> {
+    Response response;
+    co_return response;
+  });
+  const std::string port = std::to_string(server.port());
+  ASSERT_TRUE(ask("http://localhost:" + port + "/")) << "and its connection is kept";
+  // A name, and the ways to write an address that only a resolver understands.
+  for (const char* host : {"localhost", "127.0.0.1", "[::1]", "2130706433", "127.1", "0x7f.0.0.1"}) {
+    ClientRequest request;
+    request.url = std::string("http://") + host + ":" + port + "/";
+    request.public_only = true;
+    const auto answer = ask(std::move(request));
+    ASSERT_FALSE(answer) << host;
+    EXPECT_EQ(answer.error().code, ErrorCode::kUpstreamError) << host;
+    EXPECT_TRUE(answer.error().cause.contains("not public")) << host << ": " << answer.error().cause;
+  }
+  ClientRequest socket;
+  socket.url = "unix:/tmp/nobody.sock:/";
+  socket.public_only = true;
+  expect_error(ask(std::move(socket)), ErrorCode::kUpstreamError, "not public");
+}
+
 TEST_F(ClientTest, ManyExchangesAtOnceShareTheThread) {
   TestServer server(echo);
   std::vector<std::future<Result<ClientResponse>>> answers;

@@ -23,6 +23,8 @@ TEST(Load, KeepsDefaultsWhereNothingIsSaid) {
   EXPECT_EQ(policy->server.read_timeout, 20s);
   EXPECT_EQ(policy->server.body_bytes_max, 1U << 20);
   EXPECT_EQ(policy->store.keep_events, 24h);
+  EXPECT_FALSE(policy->webhooks.allow_private || policy->webhooks.allow_http);
+  EXPECT_EQ(policy->webhooks.retry.front(), 5s);
   EXPECT_FALSE(policy->accounts.tier_from_request);
   EXPECT_THAT(policy->share_permille, ElementsAre(50, 100, 200, 0));
   EXPECT_EQ(policy->models.at("writer").version, "1");

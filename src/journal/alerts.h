@@ -1,0 +1,12 @@
+// Which events operators look for: they are kept beside the log, and longer.
+#pragma once
+
+#include "engine/rows.h"
+
+namespace turnpike::journal {
+
+constexpr bool is_alert(engine::EventType type) {
+  return type == engine::EventType::kUsageThreshold;
+}
+
+}  // namespace turnpike::journal
