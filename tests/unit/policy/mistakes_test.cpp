@@ -56,7 +56,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"UnknownKeyFarFromAll", "default_plan: free", "default_plan: free\n  colour: blue",
                 "t.yaml:7:3: accounts: unknown key `colour`: there are default_plan, tier_from, time_zone"},
         BadFile{"WebhooksTriedTooOften", "store: {kind: sqlite}", "webhooks: {retry: [0s]}",
-                "t.yaml:4:20: webhooks.retry[0]: must be a duration from 10ms to 24h"},
+                "t.yaml:4:20: webhooks.retry[0]: must be a duration from 10ms to 1d"},
         BadFile{"WebhooksWithoutTime", "store: {kind: sqlite}", "webhooks: {timeout: 0s}",
                 "t.yaml:4:21: webhooks.timeout: must be a duration from 1s to 1m"},
         BadFile{"UnknownSection", "store: {kind: sqlite}", "stor: {kind: sqlite}",
