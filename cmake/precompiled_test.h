@@ -1,0 +1,3 @@
+// The same for tests.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
