@@ -76,7 +76,9 @@ class Desk {
   }
 
  private:
+  // A batch takes what many commands changed: a few dozen under load.
   void clear() {
+    if (++commands_ % kBatch == 0) engine_.close_batch(out_);
     out_.mutations.clear();
     out_.events.clear();
     out_.effects.clear();
@@ -87,6 +89,8 @@ class Desk {
   Timestamp now_{.mono = Monotonic{std::chrono::seconds(1)}, .wall = wall_from_seconds(1'790'000'000)};
   Changes out_{.batch = 1, .mutations = {}, .events = {}, .effects = {}};
   Random random_{1};
+  static constexpr std::uint64_t kBatch = 64;
+  std::uint64_t commands_ = 0;
   std::uint64_t ids_ = 0;
   std::vector<AccountId> accounts_;
   policy::Candidate candidate_;

@@ -226,8 +226,12 @@ void Engine::State::recover(Recovery recovery, Timestamp now, Changes& out) {
     const JobId id = row.id;
     const TryId lost = row.current_try;
     Durations& duration = took(row.task, row.provider);
-    Job& job =
-        jobs_.emplace(id, Job{.row = std::move(row), .body = nullptr, .took = &duration}).first->second;
+    Job& job = jobs_
+                   .emplace(id, Job{.account = find_account(row.account),
+                                    .row = std::move(row),
+                                    .body = nullptr,
+                                    .took = &duration})
+                   .first->second;
     lose(job, lost, "the server stopped while it ran", now, out);
   }
   finish(now, out);

@@ -53,6 +53,18 @@ Error too_many(const Payer& payer, std::uint32_t cap, std::uint32_t now_running)
   return error;
 }
 
+// Of a hundred thousand accounts hardly one is in the processor's caches: its parts are fetched side by side,
+// rather than one after another as they are come upon.
+void fetch_ahead(const Account& account) {
+  constexpr std::size_t kLine = 64;
+  const auto fetch = [](const void* from, std::size_t bytes) {
+    for (std::size_t at = 0; at < bytes; at += kLine) __builtin_prefetch(static_cast<const char*>(from) + at);
+  };
+  fetch(&account, sizeof(Account));
+  if (!account.books.empty()) fetch(&account.books.back(), sizeof(Book));
+  if (!account.queues.empty()) fetch(account.queues.front().get(), sizeof(Queue));
+}
+
 }  // namespace
 
 std::optional<Error> Engine::State::call_refusal(const Account& account, const Want& want,
@@ -84,6 +96,7 @@ std::optional<Error> Engine::State::call_refusal(const Account& account, const W
 Result<Admitted> Engine::State::admit(NewCall call, Timestamp now, Changes& out) {
   Account* account = find_account(call.account);
   if (account == nullptr) return fail(ErrorCode::kNotFound, "no such account", "account");
+  fetch_ahead(*account);
   auto want = want_of(*account, call.estimate, policy::Meter::kCalls, std::move(call.content_type),
                       call.candidate.price, call.candidate.remote, call.extras);
   if (!want) return std::unexpected(std::move(want.error()));
@@ -96,6 +109,7 @@ Result<Admitted> Engine::State::admit(NewCall call, Timestamp now, Changes& out)
     ++payer->calls;
   }
   Job& job = jobs_.try_emplace(call.id).first->second;
+  job.account = account;
   job.call = true;
   job.at_once = account->plan->admission == policy::Admission::kFast && !near_a_limit(*account, *want, now);
   job.timeout = call.timeout;
@@ -129,19 +143,19 @@ Result<Admitted> Engine::State::admit(NewCall call, Timestamp now, Changes& out)
 
 // The call has ended: its row, with what it was charged, goes to who waits for it.
 void Engine::State::answer(Job& job, const std::string& team, std::optional<Error> error, Changes& out) {
-  --find_account(job.row.account)->calls;
+  --job.account->calls;
   --platform_.calls;
   if (Group* group = team_named(team)) --group->calls;
-  release_hold(job.row, true);
+  release_hold(*job.account, job.row, true);
   const JobId id = job.row.id;
-  out.effects.emplace_back(AnswerCall{.row = std::move(job.row), .error = std::move(error)});
+  out.effects.emplace_back(std::in_place_type<AnswerCall>, std::move(job.row), std::move(error));
   jobs_.erase(id);
 }
 
 // A call that waited for room, and gets none.
 void Engine::State::give_up(JobId id, Error error, Timestamp now, Changes& out) {
   Job& job = jobs_.at(id);
-  Queue& queue = queue_of(*find_account(job.row.account), job.row.pool);
+  Queue& queue = queue_of(*job.account, job.row.pool);
   queue.calls.erase(id);
   patience_.erase({job.patience_end, id});
   sync_ring(queue, now);

@@ -15,7 +15,7 @@ std::size_t Engine::State::window_max() const {
 
 void Engine::State::enqueue(Job& job, JobBodyPtr first_body, Timestamp now, Changes& out) {
   JobRow& row = job.row;
-  Queue& queue = queue_of(*find_account(row.account), row.pool);
+  Queue& queue = queue_of(*job.account, row.pool);
   row.state = JobState::kQueued;
   row.queued_at = now.wall;
   queue.newest = std::max(queue.newest, row.id);
@@ -47,7 +47,7 @@ void Engine::State::schedule(Job& job, JobBodyPtr first_body, Timestamp /*now*/,
   JobRow& row = job.row;
   row.state = JobState::kScheduled;
   row.current_try = {};
-  count_scheduled(queue_of(*find_account(row.account), row.pool), 1);
+  count_scheduled(queue_of(*job.account, row.pool), 1);
   put_job(row, std::move(first_body), out);
   if (!scheduled_.insert({row.due_at, row.id}, out.batch, kTimedWindowMax)) {
     leave_memory(row.id, out.batch);
@@ -149,9 +149,12 @@ bool Engine::State::refill_queue(const RefillQueue& request, std::vector<ColdJob
       const JobId id = head.row.id;
       queue->newest = std::max(queue->newest, id);
       Durations& duration = took(head.row.task, head.row.provider);
-      const bool fresh =
-          jobs_.emplace(id, Job{.row = std::move(head.row), .body = std::move(head.body), .took = &duration})
-              .second;
+      const bool fresh = jobs_
+                             .emplace(id, Job{.account = find_account(head.row.account),
+                                              .row = std::move(head.row),
+                                              .body = std::move(head.body),
+                                              .took = &duration})
+                             .second;
       CHECK(fresh);
     }
     sync_ring(*queue, now);
@@ -173,9 +176,12 @@ bool Engine::State::refill_scheduled(const RefillScheduled& request, std::vector
     for (ColdJob& head : heads) {
       const JobId id = head.row.id;
       Durations& duration = took(head.row.task, head.row.provider);
-      const bool fresh =
-          jobs_.emplace(id, Job{.row = std::move(head.row), .body = std::move(head.body), .took = &duration})
-              .second;
+      const bool fresh = jobs_
+                             .emplace(id, Job{.account = find_account(head.row.account),
+                                              .row = std::move(head.row),
+                                              .body = std::move(head.body),
+                                              .took = &duration})
+                             .second;
       CHECK(fresh);
     }
   }

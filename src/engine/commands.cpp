@@ -98,7 +98,10 @@ Result<Submitted> Engine::State::submit(NewJob job, Timestamp now, Changes& out)
   if (!row.dedupe_key.empty()) note_changed(dedupe_subject(row.account, row.dedupe_key), out.batch);
   Durations& duration = took(row.task, row.provider);
   Job& placed =
-      jobs_.emplace(job.id, Job{.row = std::move(row), .body = job.body, .took = &duration}).first->second;
+      jobs_
+          .emplace(job.id,
+                   Job{.account = account, .row = std::move(row), .body = job.body, .took = &duration})
+          .first->second;
   const JobRow before = placed.row;
   if (before.due_at != kNever) {
     schedule(placed, job.body, now, out);
@@ -129,7 +132,7 @@ JobRow Engine::State::end_waiting(JobRow row, JobState state, HistoryEntry entry
   row.finished_at = now.wall;
   row.due_at = kNever;
   row.current_try = {};
-  release_hold(row, false);
+  release_hold(*find_account(row.account), row, false);
   remember(row, std::move(entry));
   if (!row.dedupe_key.empty()) note_changed(dedupe_subject(row.account, row.dedupe_key), out.batch);
   put_job(row, nullptr, out);
@@ -228,8 +231,12 @@ Result<Submitted> Engine::State::retry(ColdJob cold, Timestamp now, Changes& out
   remember(row, {.kind = HistoryKind::kRetriedByUser, .at = now.wall, .text = {}});
   Durations& duration = took(row.task, row.provider);
   const JobRow before = row;
-  Job& job = jobs_.emplace(id, Job{.row = std::move(row), .body = std::move(cold.body), .took = &duration})
-                 .first->second;
+  Job& job =
+      jobs_
+          .emplace(
+              id,
+              Job{.account = account, .row = std::move(row), .body = std::move(cold.body), .took = &duration})
+          .first->second;
   enqueue(job, nullptr, now, out);
   finish(now, out);
   const auto it = jobs_.find(id);

@@ -137,9 +137,8 @@ void Engine::State::count_scheduled(Queue& queue, std::int64_t delta) {
 }
 
 void Engine::State::mark(Queue& queue) {
-  if (queue.told_dirty) return;
-  queue.told_dirty = true;
-  dirty_.push_back(&queue);
+  if (!std::exchange(queue.looked_at, true)) dirty_.push_back(&queue);
+  if (!std::exchange(queue.told_dirty, true)) untold_.push_back(&queue);
 }
 
 void Engine::State::touch(Pool& pool) {
@@ -191,15 +190,23 @@ void Engine::State::finish(Timestamp now, Changes& out) {
   }
   touched_.clear();
   for (Queue* queue : dirty_) {
-    queue->told_dirty = false;
+    queue->looked_at = false;
     ask_refills(*queue, out);
+  }
+  dirty_.clear();
+  ask_timed_refills(out);
+}
+
+void Engine::State::close_batch(Changes& out) {
+  for (Queue* queue : untold_) {
+    queue->told_dirty = false;
     if (queue->queued == queue->told_queued && queue->scheduled == queue->told_scheduled) continue;
     queue->told_queued = queue->queued;
     queue->told_scheduled = queue->scheduled;
     out.mutations.emplace_back(
         PutQueueCount{queue->account->row.id, queue->pool->name, queue->queued, queue->scheduled});
   }
-  dirty_.clear();
+  untold_.clear();
   for (Payer* payer : dirty_payers_) {
     payer->dirty = false;
     for (Book& book : payer->books) {
@@ -212,7 +219,6 @@ void Engine::State::finish(Timestamp now, Changes& out) {
     });
   }
   dirty_payers_.clear();
-  ask_timed_refills(out);
 }
 
 // --- The public face
@@ -320,6 +326,13 @@ bool Engine::refill_expiring(const RefillExpiring& request, std::vector<ColdJob>
 Result<void> Engine::expire_cold(const ColdJob& cold, Timestamp now, Changes& out) {
   state_->heard(now);
   return state_->expire_cold(cold, now, out);
+}
+
+void Engine::close_batch(Changes& out) {
+  state_->close_batch(out);
+}
+bool Engine::has_unwritten() const {
+  return state_->has_unwritten();
 }
 
 void Engine::apply(policy::PolicyPtr policy, std::uint64_t version, std::uint64_t price_version,

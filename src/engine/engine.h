@@ -90,7 +90,8 @@ using Effect =
     std::variant<StartTry, StopTry, RefillQueue, RefillScheduled, RefillExpiring, ExpireCold, AnswerCall>;
 
 // What a command changes. The caller sets `batch` (the batch that will carry these changes) before the
-// command.
+// command. Rows that most commands change (periods, counts of queues) are not among it: they are written once
+// a batch, by Engine::close_batch.
 struct Changes {
   Batch batch = 0;
   std::vector<Mutation> mutations;
@@ -375,6 +376,13 @@ class Engine {
                        Changes& out);
   // Error kStale: read again. Ok: done, or nothing to do any more.
   Result<void> expire_cold(const ColdJob& cold, Timestamp now, Changes& out);
+
+  // --- The batch
+  // The rows of books and counts as the commands of the batch left them: to be called last, in the same
+  // batch.
+  void close_batch(Changes& out);
+  // Whether close_batch() has something to write.
+  bool has_unwritten() const;
 
   // --- Policy and state of the whole
   // Takes effect at once: raised limits start waiting jobs now, lowered ones let running jobs finish.

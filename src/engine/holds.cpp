@@ -210,8 +210,9 @@ void Engine::State::mark(Payer& payer, Book& book) {
   dirty_payers_.push_back(&payer);
 }
 
-template <typename Each>
-void Engine::State::each_book(const Account& account, const Hold& hold, Each each) {
+// `of`: a hold, or an entry, which name the same periods.
+template <typename Of, typename Each>
+void Engine::State::each_book(const Account& account, const Of& of, Each each) {
   const auto visit = [&](Payer* payer, Wall start) {
     if (payer == nullptr || start == kNever) return;
     Book* book = book_at(*payer, start);
@@ -219,9 +220,9 @@ void Engine::State::each_book(const Account& account, const Hold& hold, Each eac
     each(*payer, *book);
     mark(*payer, *book);
   };
-  visit(const_cast<Account*>(&account), hold.account_period);
-  if (!hold.team.empty()) visit(team_named(hold.team), hold.team_period);
-  visit(&platform_, hold.platform_period);
+  visit(const_cast<Account*>(&account), of.account_period);
+  if (!of.team.empty()) visit(team_named(of.team), of.team_period);
+  visit(&platform_, of.platform_period);
 }
 
 std::optional<std::int64_t> Engine::State::limit_of(const Payer& payer, Meter meter, Wall now) const {
@@ -478,9 +479,9 @@ void Engine::State::let_go(const Account& account, const Hold& hold, bool call) 
   });
 }
 
-void Engine::State::release_hold(JobRow& row, bool call) {
+void Engine::State::release_hold(Account& account, JobRow& row, bool call) {
   if (!row.hold) return;
-  let_go(*find_account(row.account), *row.hold, call);
+  let_go(account, *row.hold, call);
   row.hold.reset();
 }
 
@@ -512,25 +513,26 @@ LedgerEntry Engine::State::entry_of(EntryKind kind, const JobRow& row, const Hol
 }
 
 // Writes an entry into the ledger and into the books of its periods.
-void Engine::State::post(Account& account, const Hold& hold, LedgerEntry entry, const Amounts& debt,
-                         Timestamp now, Changes& out) {
-  Hold where = hold;
+void Engine::State::post(Account& account, LedgerEntry&& entry, const Amounts& debt, Timestamp now,
+                         Changes& out) {
   if (options_.fault == Fault::kCurrentPeriod) {
-    where.account_period = entry.account_period = open_book(account, now, out).row.start;
-    where.platform_period = entry.platform_period = open_book(platform_, now, out).row.start;
+    entry.account_period = open_book(account, now, out).row.start;
+    entry.platform_period = open_book(platform_, now, out).row.start;
   }
   const std::int64_t sign = entry.kind == EntryKind::kReversal ? -1 : 1;
-  each_book(account, where, [&](Payer& payer, Book& book) {
+  each_book(account, entry, [&](Payer& payer, Book& book) {
     PeriodRow& row = book.row;
     row.used += entry.meters;
     row.cost_used += entry.cost;
-    row.debt += debt;
+    if (!debt.zero()) row.debt += debt;
     row.cost_debt += entry.debt;
     if (!entry.content.empty()) content_made(row, entry.content).used += sign;
     tell_thresholds(payer, book, now, out);
   });
-  out.mutations.emplace_back(AddEntry{std::move(entry)});
-  if (Book* book = book_at(account, where.account_period); book != nullptr && book->row.current) {
+  const Wall period = entry.account_period;
+  out.mutations.emplace_back(std::in_place_type<AddEntry>, std::move(entry));
+  if (policy_->rules.empty()) return;
+  if (Book* book = book_at(account, period); book != nullptr && book->row.current) {
     follow_rules(account, *book, policy::Rule::When::kAbove, now, out);
   }
 }
@@ -538,8 +540,9 @@ void Engine::State::post(Account& account, const Hold& hold, LedgerEntry entry, 
 void Engine::State::charge_completed(Job& job, TryId id, const Usage& usage, Timestamp now, Changes& out) {
   JobRow& row = job.row;
   if (!row.hold) return;
-  Account& account = *find_account(row.account);
-  const Hold hold = *row.hold;
+  Account& account = *job.account;
+  const Hold hold = std::move(*row.hold);
+  row.hold.reset();
   LedgerEntry entry = entry_of(EntryKind::kCompleted, row, hold, id, job.call, now);
   entry.meters = used_by(hold, usage);
   entry.cost = price_of(hold, entry.meters);
@@ -551,9 +554,9 @@ void Engine::State::charge_completed(Job& job, TryId id, const Usage& usage, Tim
     payer->rates.correct(promise_of(*payer).rates,
                          entry.meters[Meter::kTokens] - hold.amounts[Meter::kTokens], now.mono);
   }
-  release_hold(row, job.call);
+  let_go(account, hold, job.call);
   const Amounts debt = over(entry.meters, hold.amounts);
-  post(account, hold, std::move(entry), debt, now, out);
+  post(account, std::move(entry), debt, now, out);
 }
 
 bool Engine::State::charge_failed(Job& job, TryId id, EntryKind kind, const std::optional<Usage>& billed,
@@ -563,7 +566,7 @@ bool Engine::State::charge_failed(Job& job, TryId id, EntryKind kind, const std:
   const Hold& hold = *row.hold;
   const Money cost = billed ? price_of_billed(hold, *billed) : hold.may_bill ? hold.cost : Money{};
   if (cost == Money{}) return true;
-  Account& account = *find_account(row.account);
+  Account& account = *job.account;
   LedgerEntry entry = entry_of(kind, row, hold, id, job.call, now);
   entry.cost = cost;
   entry.debt = std::max(Money{}, cost - hold.cost);
@@ -578,7 +581,7 @@ bool Engine::State::charge_failed(Job& job, TryId id, EntryKind kind, const std:
       forget_late(oldest);
     }
   }
-  post(account, hold, std::move(entry), {}, now, out);
+  post(account, std::move(entry), {}, now, out);
   // The next try may cost as much again: what is held for it must still fit.
   bool fits = true;
   each_book(account, hold, [&](Payer& payer, Book& book) {
@@ -607,12 +610,12 @@ void Engine::State::correct_late(TryId id, const TryOutcome& outcome, Timestamp 
         entry.kind = EntryKind::kReversal;
         entry.cost = -late.charged.cost;
         entry.debt = -late.charged.debt;
-        post(account, late.hold, entry, {}, now, out);
+        post(account, LedgerEntry(entry), {}, now, out);
       }
       entry.kind = EntryKind::kCorrection;
       entry.cost = cost;
       entry.debt = std::max(Money{}, cost - late.hold.cost);
-      post(account, late.hold, std::move(entry), {}, now, out);
+      post(account, std::move(entry), {}, now, out);
     }
   }
   forget_late(id);

@@ -24,10 +24,10 @@
 #include <functional>
 #include <optional>
 #include <set>
-#include <unordered_map>
 #include <utility>
 
 #include "base/ids.h"
+#include "engine/account_map.h"
 #include "engine/durations.h"
 #include "policy/policy.h"
 
@@ -106,7 +106,7 @@ class Order {
 
   Shape shape_;
   std::array<Ring, policy::kClassCount> rings_;
-  std::unordered_map<AccountId, Entry> entries_;
+  AccountMap<Entry> entries_;
   std::uint32_t running_low_ = 0;   // classes low and standard
   std::uint32_t running_high_ = 0;  // classes high and critical
   // The dearest job that was or could be expected: bounds what credit may pile up, and is never below an

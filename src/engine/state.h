@@ -15,6 +15,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <memory_resource>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -22,6 +23,7 @@
 #include <vector>
 
 #include "base/random.h"
+#include "engine/account_map.h"
 #include "engine/durations.h"
 #include "engine/engine.h"
 #include "engine/order.h"
@@ -57,7 +59,7 @@ struct Payer {
   RateState rates;
   std::uint32_t running = 0;  // jobs: live tries
   std::uint32_t calls = 0;    // calls admitted and not ended
-  bool dirty = false;         // stands in State::dirty_payers_
+  bool dirty = false;         // stands in State::dirty_payers_, until the batch is closed
 };
 
 // A team, or the platform.
@@ -76,7 +78,8 @@ struct Queue {
   std::uint64_t scheduled = 0;
   std::uint64_t told_queued = 0;  // what the journal was last told
   std::uint64_t told_scheduled = 0;
-  bool told_dirty = false;  // stands in State::dirty_
+  bool told_dirty = false;  // stands in State::untold_, until the batch is closed
+  bool looked_at = false;   // stands in State::dirty_, until the command is over
   JobId newest;             // youngest job ever queued here: the far end, for estimates of rank
 };
 
@@ -97,12 +100,13 @@ struct Pool {
   Order order;
   Monotonic accounted;                                      // until when slot time was consumed into credit
   std::array<std::uint64_t, policy::kClassCount> queued{};  // by class_index
-  std::unordered_map<AccountId, Queue*> queues;
+  AccountMap<Queue*> queues;
   bool touched = false;  // stands in State::touched_
 };
 
 // A job in memory: a head of a window, a scheduled job within its window, or one with a live try.
 struct Job {
+  Account* account = nullptr;  // row.account; never null
   JobRow row;
   JobBodyPtr body;  // may be null: read by the runner
   Durations* took = nullptr;
@@ -201,17 +205,24 @@ class Engine::State {
   std::shared_ptr<const LimitReached> limit_at_work(const JobRow& row, Timestamp now) const;
   bool may_start_job(const Queue& queue, Timestamp now) const;
 
+  // --- engine.cpp
+  void close_batch(Changes& out);
+  bool has_unwritten() const { return !untold_.empty() || !dirty_payers_.empty(); }
+
   EngineOptions options_;
   policy::PolicyPtr policy_;
   bool draining_ = false;
 
   std::map<AccountId, std::unique_ptr<Account>> accounts_;
-  std::unordered_map<AccountId, Account*> by_id_;
+  AccountMap<Account*> by_id_;
   std::map<std::string, std::unique_ptr<Group>, std::less<>> teams_;
   Group platform_;
   std::unordered_map<std::string, Account*> by_user_;
   std::map<std::string, std::unique_ptr<Pool>, std::less<>> pools_;
-  std::unordered_map<JobId, Job> jobs_;
+  // Jobs come and go all the time, and are too large for the quick bins of malloc.
+  std::unique_ptr<std::pmr::unsynchronized_pool_resource> job_memory_ =
+      std::make_unique<std::pmr::unsynchronized_pool_resource>();
+  std::pmr::unordered_map<JobId, Job> jobs_{job_memory_.get()};
   std::unordered_map<TryId, Try> tries_;
   std::map<std::pair<std::string, std::string>, Durations> durations_;  // by (task, provider)
 
@@ -245,8 +256,8 @@ class Engine::State {
   Book& open_book(Payer& payer, Timestamp now, Changes& out);
   void close_book(Payer& payer, Book& book, Timestamp now, Changes& out);
   Book* book_at(Payer& payer, Wall start);
-  template <typename Each>
-  void each_book(const Account& account, const Hold& hold, Each each);
+  template <typename Of, typename Each>
+  void each_book(const Account& account, const Of& of, Each each);
   void mark(Payer& payer, Book& book);
   std::optional<std::int64_t> limit_of(const Payer& payer, policy::Meter meter, Wall now) const;
   std::optional<std::int64_t> limit_of(const Payer& payer, std::string_view content, Wall now) const;
@@ -267,15 +278,14 @@ class Engine::State {
   void let_go(const Account& account, const Hold& hold, bool call);
   LedgerEntry entry_of(EntryKind kind, const JobRow& row, const Hold& hold, TryId id, bool call,
                        Timestamp now) const;
-  void post(Account& account, const Hold& hold, LedgerEntry entry, const policy::Amounts& debt, Timestamp now,
-            Changes& out);
+  void post(Account& account, LedgerEntry&& entry, const policy::Amounts& debt, Timestamp now, Changes& out);
   void charge_completed(Job& job, TryId id, const Usage& usage, Timestamp now, Changes& out);
   // Charges a try that did not complete. False: nothing is left to hold for another one.
   bool charge_failed(Job& job, TryId id, EntryKind kind, const std::optional<Usage>& billed, Timestamp now,
                      Changes& out);
   void correct_late(TryId id, const TryOutcome& outcome, Timestamp now, Changes& out);
   void forget_late(TryId id);
-  void release_hold(JobRow& row, bool call);
+  void release_hold(Account& account, JobRow& row, bool call);
   void tell_thresholds(const Payer& payer, Book& book, Timestamp now, Changes& out);
   void follow_rules(Account& account, const Book& book, policy::Rule::When when, Timestamp now, Changes& out);
 
@@ -352,7 +362,7 @@ class Engine::State {
   void tell(EventType type, const JobRow& row, Timestamp now, Changes& out, std::string text = {},
             std::uint8_t percent = 0) const;
   static void remember(JobRow& row, HistoryEntry entry);
-  // Ends every command: starts what may start now, asks for refills, tells changed counts.
+  // Ends every command: starts what may start now, asks for refills.
   void finish(Timestamp now, Changes& out);
 
   friend class Engine;
@@ -373,6 +383,7 @@ class Engine::State {
   Window<TimedKey> expiring_;
   std::vector<Pool*> touched_;
   std::vector<Queue*> dirty_;
+  std::vector<Queue*> untold_;  // whose counts changed since the journal was told
   std::size_t queue_count_ = 0;
   std::uint64_t scheduled_total_ = 0;
   std::uint64_t next_ticket_ = 1;

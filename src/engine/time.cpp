@@ -93,7 +93,7 @@ void Engine::State::try_timer(TryId id, Timestamp now, Changes& out) {
 // A scheduled job's time has come: it waits for its turn now.
 void Engine::State::due(JobId id, Timestamp now, Changes& out) {
   Job& job = jobs_.at(id);
-  Account& account = *find_account(job.row.account);
+  Account& account = *job.account;
   unschedule(queue_of(account, job.row.pool), job.row, out.batch);
   job.row.due_at = kNever;
   if (!job.row.hold && !hold_when_due(job, account, now, out)) return;
@@ -153,7 +153,7 @@ void Engine::State::expire(JobId id, Timestamp now, Changes& out) {
     return;
   }
   if (it->second.row.state != JobState::kQueued) return;
-  Queue& queue = queue_of(*find_account(it->second.row.account), it->second.row.pool);
+  Queue& queue = queue_of(*it->second.account, it->second.row.pool);
   unqueue(queue, it->second.row, out.batch);
   sync_ring(queue, now);
   end_waiting(it->second.row, JobState::kExpired, {.kind = HistoryKind::kExpired, .at = now.wall, .text = {}},

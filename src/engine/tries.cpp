@@ -115,15 +115,16 @@ void Engine::State::start(Queue& queue, const Order::Pick& pick, Job& job, Durat
     put_job(row, nullptr, out);
     tell(EventType::kJobStarted, row, now, out, row.provider);
   }
-  out.effects.emplace_back(StartTry{.try_id = attempt.id,
-                                    .row = row,
-                                    .body = job.body,
-                                    .timeout = timeout,
-                                    .priority_class = account.plan->priority_class,
-                                    .active = job.call ? account.calls : account.running,
-                                    .limit = cap,
-                                    .call = job.call,
-                                    .at_once = job.at_once});
+  auto& effect = std::get<StartTry>(out.effects.emplace_back(std::in_place_type<StartTry>));
+  effect.try_id = attempt.id;
+  effect.row = row;
+  effect.body = job.body;
+  effect.timeout = timeout;
+  effect.priority_class = account.plan->priority_class;
+  effect.active = job.call ? account.calls : account.running;
+  effect.limit = cap;
+  effect.call = job.call;
+  effect.at_once = job.at_once;
   set_timer(tries_.emplace(attempt.id, attempt).first->second);
   sync_rings(account, now);
 }
@@ -252,7 +253,7 @@ Duration Engine::State::retry_delay(const Job& job, const policy::Backoff& backo
 void Engine::State::fail_attempt(Job& job, TryFailed outcome, TryId id, Timestamp now, Changes& out) {
   JobRow& row = job.row;
   const bool fits = charge_failed(job, id, EntryKind::kFailed, outcome.billed, now, out);
-  const policy::Plan& plan = *find_account(row.account)->plan;
+  const policy::Plan& plan = *job.account->plan;
   const auto& own = plan.retry.by_class[static_cast<std::size_t>(outcome.failure)];
   const policy::Backoff backoff = row.options.backoff.value_or(plan.retry.for_class(outcome.failure));
   const std::uint32_t attempts = own ? std::min(row.max_attempts, own->attempts) : row.max_attempts;
@@ -305,7 +306,7 @@ void Engine::State::fail_job(Job& job, JobError error, Timestamp now, Changes& o
     answer(job, row.hold ? row.hold->team : std::string(), std::nullopt, out);
     return;
   }
-  release_hold(row, false);
+  release_hold(*job.account, row, false);
   remember(row, {.kind = HistoryKind::kFailed,
                  .at = now.wall,
                  .text = fmt::format("{}: {}", error.code, error.message)});

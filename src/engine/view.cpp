@@ -35,7 +35,7 @@ std::pair<std::uint64_t, bool> rank_in_queue(const Queue& queue, const QueueKey&
 // arrives, every job takes what such jobs took, and caps do not bind: what is counted is the order.
 class Forward {
  public:
-  Forward(const Pool& pool, const std::unordered_map<JobId, Job>& jobs)
+  Forward(const Pool& pool, const std::pmr::unordered_map<JobId, Job>& jobs)
       : pool_(pool), jobs_(jobs), order_(pool.order) {}
 
   // Position and whether it is exact; nullopt: not reached within walk_max starts.
@@ -87,7 +87,7 @@ class Forward {
   }
 
   const Pool& pool_;
-  const std::unordered_map<JobId, Job>& jobs_;
+  const std::pmr::unordered_map<JobId, Job>& jobs_;
   Order order_;
   std::unordered_map<AccountId, Taken> taken_;
 };

@@ -32,12 +32,12 @@ CommitLoop::~CommitLoop() {
 
 CommitLoop::Turn::Turn(CommitLoop& loop) : loop_(loop), lock_(loop.mutex_), now_(loop.clock_.now()) {
   loop_.changes_.batch = loop_.open_->number();
+  if (!loop_.open_writes()) loop_.open_since_ = now_.mono;
 }
 
 // Takes what was changed; calls that may go at once are kept aside, unless the disk is behind.
 void CommitLoop::Turn::absorb() {
   OpenBatch& open = *loop_.open_;
-  if (!open.writes()) loop_.open_since_ = now_.mono;
   if (now_.mono - loop_.open_since_ < kAtOnceMax) {
     std::erase_if(loop_.changes_.effects, [this](engine::Effect& effect) {
       auto* start = std::get_if<engine::StartTry>(&effect);
@@ -51,7 +51,7 @@ void CommitLoop::Turn::absorb() {
 
 CommitLoop::Turn::~Turn() {
   absorb();
-  const bool writes = loop_.open_->has_work();
+  const bool writes = loop_.open_has_work();
   const bool wake = loop_.sleeping_ && writes;
   if (wake) loop_.sleeping_ = false;
   lock_.unlock();
@@ -64,7 +64,7 @@ CommitLoop::Turn::~Turn() {
 
 engine::Batch CommitLoop::Turn::seal() {
   absorb();
-  if (loop_.open_->writes()) return loop_.open_->number();
+  if (loop_.open_writes()) return loop_.open_->number();
   return loop_.open_->number() - 1;  // in flight, or durable
 }
 
@@ -118,7 +118,10 @@ bool CommitLoop::wait_until(const std::function<bool(engine::Engine&)>& done, Du
 
 Result<void> CommitLoop::commit_now() {
   std::unique_lock lock(mutex_);
-  if (!open_->has_work()) return {};
+  if (!open_has_work()) return {};
+  changes_.batch = open_->number();
+  engine_.close_batch(changes_);
+  open_->absorb(changes_);
   std::swap(open_, flying_);
   const bool wrote = flying_->writes();
   open_->begin(flying_->number() + (wrote ? 1 : 0));
@@ -140,7 +143,7 @@ void CommitLoop::run() {
   while (!halting_) {
     const Timestamp now = clock_.now();
     advance(now);
-    if (open_->has_work()) {
+    if (open_has_work()) {
       if (!fly(lock)) return;
     } else if (stopping_) {
       break;
@@ -206,7 +209,7 @@ void CommitLoop::after_commit(bool wrote, Duration took, std::unique_lock<std::m
 }
 
 void CommitLoop::sleep(std::unique_lock<std::mutex>& lock) {
-  if (halting_ || stopping_ || open_->has_work()) return;
+  if (halting_ || stopping_ || open_has_work()) return;
   const Timestamp now = clock_.now();
   const Duration until_upkeep = std::max(Duration::zero(), upkeep_at_ - now.mono);
   const Duration wait =

@@ -96,6 +96,8 @@ class CommitLoop {
 
  private:
   void run();
+  bool open_writes() const { return open_->writes() || engine_.has_unwritten(); }
+  bool open_has_work() const { return open_->has_work() || engine_.has_unwritten(); }
   void advance(Timestamp now);
   bool fly(std::unique_lock<std::mutex>& lock);
   void after_commit(bool wrote, Duration took, std::unique_lock<std::mutex>& lock);

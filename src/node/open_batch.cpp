@@ -25,8 +25,6 @@ void OpenBatch::begin(engine::Batch number) {
     effects_.clear();
     jobs_.clear();
     accounts_.clear();
-    counts_.clear();
-    periods_.clear();
     bytes_ = 0;
   }
   commit_.batch = number;
@@ -72,28 +70,10 @@ void OpenBatch::put(engine::PutAccount put) {
   }
 }
 
-void OpenBatch::put(engine::PutQueueCount put) {
-  std::pair<std::uint64_t, std::string> key{put.account.value, put.pool};
-  if (engine::Mutation* known = find(counts_, key)) {
-    *known = std::move(put);
-  } else {
-    append(counts_, std::move(key), std::move(put));
-  }
-}
-
-void OpenBatch::put(engine::PutPeriod put) {
-  const engine::PeriodRow& row = put.row;
-  PeriodKey key{static_cast<std::uint8_t>(row.scope), row.account.value, row.team, unix_micros(row.start)};
-  if (engine::Mutation* known = find(periods_, key)) {
-    *known = std::move(put);
-  } else {
-    append(periods_, std::move(key), std::move(put));
-  }
-}
-
-void OpenBatch::put(engine::AddEntry add) {
+template <typename Row>
+void OpenBatch::put(Row row) {
   bytes_ += kRowBytes;
-  commit_.mutations.emplace_back(std::move(add));
+  commit_.mutations.emplace_back(std::move(row));
 }
 
 // Whoever moved an account to another plan: it stands in the audit log with the batch that moved it.

@@ -1,12 +1,12 @@
 // The batch that gathers while the one before it is being committed: what engine commands changed, merged so
-// that the last state of a key wins and each key is written once.
+// that the last state of a job or account wins and is written once. (Of books and counts the engine itself tells
+// one row a batch.)
 #pragma once
 
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -50,10 +50,10 @@ class OpenBatch {
 
   void put(engine::PutJob put);
   void put(engine::PutAccount put);
-  void put(engine::PutQueueCount put);
   void put(engine::DropJob drop);
-  void put(engine::PutPeriod put);
-  void put(engine::AddEntry add);
+  // Rows of which a batch has one at most, and entries.
+  template <typename Row>
+  void put(Row row);
   void audit(const engine::Event& event);
   template <typename Map, typename Key>
   engine::Mutation* find(const Map& map, const Key& key);
@@ -67,10 +67,6 @@ class OpenBatch {
   // Where the row of a key stands in commit_.mutations.
   boost::unordered_flat_map<JobId, Index, std::hash<JobId>> jobs_;
   boost::unordered_flat_map<AccountId, Index, std::hash<AccountId>> accounts_;
-  boost::unordered_flat_map<std::pair<std::uint64_t, std::string>, Index> counts_;
-  using PeriodKey =
-      std::tuple<std::uint8_t, std::uint64_t, std::string, std::int64_t>;  // scope, account, team, start
-  boost::unordered_flat_map<PeriodKey, Index> periods_;
 };
 
 }  // namespace turnpike::node

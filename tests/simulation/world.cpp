@@ -111,6 +111,7 @@ Changes World::changes() const {
 }
 
 void World::took_place(Command command, Changes out) {
+  engine_->close_batch(out);  // after each command, so that each can be checked by itself
   checker_.observe(command, out, *engine_, now_);
   add_to_open(std::move(out));
 }

@@ -235,7 +235,8 @@ class EngineTest : public ::testing::Test {
     out.batch = ++batch_;
     return out;
   }
-  void keep(const Changes& out) {
+  void keep(Changes& out) {
+    engine_->close_batch(out);
     for (const auto& mutation : out.mutations) {
       if (const auto* put = std::get_if<PutJob>(&mutation)) rows_[put->row.id] = put->row;
       if (const auto* put = std::get_if<PutAccount>(&mutation)) accounts_[put->row.id] = put->row;

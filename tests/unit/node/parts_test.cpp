@@ -64,14 +64,14 @@ TEST(OpenBatch, TheLastStateOfAJobWinsAndItsBodyStays) {
   EXPECT_EQ(batch.number(), 7U);
 }
 
-TEST(OpenBatch, CountsAndAccountsAreWrittenOnceAKey) {
+TEST(OpenBatch, AccountsAreWrittenOnceAndWhatElseComesIsKept) {
   OpenBatch batch;
   batch.begin(1);
   engine::Changes changes;
   const auto count = [](const char* pool, std::uint64_t queued) {
     return engine::PutQueueCount{.account = AccountId{5}, .pool = pool, .queued = queued, .scheduled = 0};
   };
-  changes.mutations = {count("a", 1), count("b", 1), count("a", 2)};
+  changes.mutations = {count("a", 2), count("b", 1)};
   changes.mutations.emplace_back(
       engine::PutAccount{{.id = AccountId{5}, .user_id = "u", .plan = "x", .created_at = {}}});
   changes.mutations.emplace_back(
