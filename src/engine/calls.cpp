@@ -61,7 +61,6 @@ void fetch_ahead(const Account& account) {
     for (std::size_t at = 0; at < bytes; at += kLine) __builtin_prefetch(static_cast<const char*>(from) + at);
   };
   fetch(&account, sizeof(Account));
-  if (!account.books.empty()) fetch(&account.books.back(), sizeof(Book));
   if (!account.queues.empty()) fetch(account.queues.front().get(), sizeof(Queue));
 }
 

@@ -46,6 +46,14 @@ Queue* Engine::State::find_queue(const Account& account, std::string_view pool) 
   return nullptr;
 }
 
+// By way of the account, which whoever asks has just looked at.
+Queue& Engine::State::queue_in(AccountId account, const Pool& pool) const {
+  const auto& queues = find_account(account)->queues;
+  const auto found = std::ranges::find(queues, &pool, [](const auto& queue) { return queue->pool; });
+  CHECK(found != queues.end());
+  return **found;
+}
+
 Queue& Engine::State::queue_of(Account& account, std::string_view pool) {
   if (Queue* existing = find_queue(account, pool)) return *existing;
   auto queue = std::make_unique<Queue>();
@@ -214,9 +222,10 @@ void Engine::State::close_batch(Changes& out) {
       book.dirty = false;
       out.mutations.emplace_back(PutPeriod{book.row});
     }
-    std::erase_if(payer->books, [](const Book& book) {
+    const auto over = std::ranges::remove_if(payer->books, [](const Book& book) {
       return !book.row.current && book.row.holds == 0 && book.late == 0;
     });
+    payer->books.erase(over.begin(), over.end());
   }
   dirty_payers_.clear();
 }

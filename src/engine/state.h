@@ -11,6 +11,7 @@
 #pragma once
 
 #include <array>
+#include <boost/container/small_vector.hpp>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -53,9 +54,9 @@ struct Book {
 // Whoever has books, limits and rates: an account, a team, the platform.
 struct Payer {
   Scope scope{};
-  AccountId account;        // kAccount
-  std::string team;         // kTeam
-  std::vector<Book> books;  // by start; the last is the current one, unless it is over
+  AccountId account;                              // kAccount
+  std::string team;                               // kTeam
+  boost::container::small_vector<Book, 1> books;  // by start; the last is the current one, unless it is over
   RateState rates;
   std::uint32_t running = 0;  // jobs: live tries
   std::uint32_t calls = 0;    // calls admitted and not ended
@@ -85,12 +86,12 @@ struct Queue {
 
 struct Account : Payer {
   AccountRow row;
-  const policy::Plan* plan = nullptr;          // that applies; never null
-  std::unique_ptr<const policy::Plan> own;     // with its overrides, if it has any
-  Group* group = nullptr;                      // its team; null: none
-  Monotonic rate_timer{};                      // its place in State::rate_timers_; none: the epoch
-  std::uint64_t waiting = 0;                   // queued + scheduled over all pools
-  std::vector<std::unique_ptr<Queue>> queues;  // few: one for each pool it has used
+  const policy::Plan* plan = nullptr;       // that applies; never null
+  std::unique_ptr<const policy::Plan> own;  // with its overrides, if it has any
+  Group* group = nullptr;                   // its team; null: none
+  Monotonic rate_timer{};                   // its place in State::rate_timers_; none: the epoch
+  std::uint64_t waiting = 0;                // queued + scheduled over all pools
+  boost::container::small_vector<std::unique_ptr<Queue>, 2> queues;  // few: one for each pool it has used
 };
 
 struct Pool {
@@ -339,6 +340,8 @@ class Engine::State {
   // --- engine.cpp: small steps used everywhere
   Queue& queue_of(Account& account, std::string_view pool);
   Queue* find_queue(const Account& account, std::string_view pool) const;
+  // Of an account that has one there.
+  Queue& queue_in(AccountId account, const Pool& pool) const;
   Pool& pool_named(std::string_view name);
   Durations& took(const std::string& task, const std::string& provider);
   struct Blocked {

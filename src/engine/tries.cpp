@@ -21,10 +21,10 @@ SlotTime cost(Duration took) {
 void Engine::State::dispatch(Pool& pool, Timestamp now, Changes& out) {
   account_for(pool, now);
   const auto estimate = [this, &pool](AccountId account) {
-    return cost(next_of(*pool.queues.at(account)).took->mean());
+    return cost(next_of(queue_in(account, pool)).took->mean());
   };
   while (const auto pick = pool.order.next(estimate)) {
-    Queue& queue = *pool.queues.at(pick->account);
+    Queue& queue = queue_in(pick->account, pool);
     if (!queue.calls.empty()) {
       Job& call = jobs_.at(*queue.calls.begin());
       start(queue, *pick, call, call.timeout, now, out);
