@@ -479,6 +479,37 @@ void Engine::State::let_go(const Account& account, const Hold& hold, bool call) 
   });
 }
 
+// A stream takes more than was held at first.
+bool Engine::State::raise(TryId id, const policy::Amounts& more, Timestamp now, Changes& out) {
+  const auto found = tries_.find(id);
+  if (found == tries_.end()) return false;
+  const auto at = jobs_.find(found->second.job);
+  if (at == jobs_.end() || at->second.row.current_try != id || !at->second.row.hold) return false;
+  Job& job = at->second;
+  Hold& hold = *job.row.hold;
+  policy::Amounts amounts = hold.amounts;
+  amounts += more;
+  Money cost = hold.cost;
+  if (hold.price) {
+    const auto dearest = policy::cost_at_most(*hold.price, amounts);
+    if (!dearest) return false;
+    cost = std::max(cost, *dearest);
+  }
+  const Want want{.amounts = more, .content = {}, .price = nullptr, .remote = false, .cost = cost - hold.cost};
+  if (refusal(*job.account, want, now)) return false;
+  each_book(*job.account, hold, [&](Payer&, Book& book) {
+    book.row.held += more;
+    book.row.cost_held += want.cost;
+    if (!job.call) return;
+    book.row.calls_held += more;
+    book.row.cost_calls_held += want.cost;
+  });
+  hold.amounts = amounts;
+  hold.cost = cost;
+  finish(now, out);
+  return true;
+}
+
 void Engine::State::release_hold(Account& account, JobRow& row, bool call) {
   if (!row.hold) return;
   let_go(account, *row.hold, call);

@@ -1,0 +1,254 @@
+// Which of the upstreams of its route serves a job: chosen when it is accepted, again when an attempt begins, and
+// when one has failed, has no room or is away.
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "engine/state.h"
+
+namespace turnpike::engine {
+namespace {
+
+// Of queues that are looked at in one command because their pool is away; the rest follow by a timer.
+constexpr std::size_t kMovesMax = 256;
+constexpr Duration kMovesGoOn = std::chrono::milliseconds(1);
+constexpr std::uint32_t kTriesInAttemptMax = 16;  // however many keys and providers there are
+
+std::int64_t tokens_of(const Job& job) {
+  return job.row.hold ? job.row.hold->amounts[policy::Meter::kTokens] : 0;
+}
+
+}  // namespace
+
+std::vector<RouteStep> steps_of(const policy::Route& route) {
+  std::vector<RouteStep> steps;
+  if (route.candidates.size() < 2) return steps;
+  steps.reserve(route.candidates.size());
+  for (const policy::Candidate& each : route.candidates) {
+    steps.push_back({.provider = each.provider, .pool = each.pool, .upstream_model = each.upstream_model});
+  }
+  return steps;
+}
+
+std::size_t Engine::State::route_size(const Job& job) const {
+  return job.route != nullptr ? job.route->candidates.size() : std::max<std::size_t>(1, job.row.route.size());
+}
+
+// Of a job that was read from the journal: as its provider is configured and priced today.
+policy::Candidate Engine::State::candidate_at(const Job& job, std::size_t at) const {
+  if (job.route != nullptr) return job.route->candidates.at(at);
+  const JobRow& row = job.row;
+  policy::Candidate candidate{.provider = row.provider,
+                              .pool = row.pool,
+                              .model = row.model,
+                              .model_version = row.model_version,
+                              .upstream_model = row.upstream_model};
+  if (!row.route.empty()) {
+    const RouteStep& step = row.route.at(at);
+    candidate.provider = step.provider;
+    candidate.pool = step.pool;
+    candidate.upstream_model = step.upstream_model;
+  }
+  candidate.price = policy_->price(candidate.provider, candidate.upstream_model);
+  const auto provider = policy_->providers.find(candidate.provider);
+  if (provider != policy_->providers.end()) {
+    candidate.remote = policy::is_remote(provider->second.kind);
+    candidate.saturation = provider->second.saturation;
+    candidate.pool = provider->second.pool;
+  }
+  return candidate;
+}
+
+// Whether it may be asked at all: what cannot be priced cannot be kept below a hard cap.
+bool Engine::State::may_serve(const Account& account, const policy::Amounts& amounts,
+                              const policy::Candidate& candidate) const {
+  if (!hard_stop(account)) return true;
+  return candidate.price != nullptr && policy::unpriced(*candidate.price, amounts).empty();
+}
+
+bool Engine::State::away(const Pool& pool, AccountId account, std::int64_t tokens, Timestamp now) const {
+  if (pool.slots == 0 || pool.paused) return true;
+  return pool.gate && pool.gate->room(account, tokens, now.mono).down;
+}
+
+bool Engine::State::has_room(const Pool& pool, AccountId account, std::int64_t tokens, Timestamp now) const {
+  if (pool.running >= pool.slots || pool.order.size() > 0) return false;
+  return !pool.gate || pool.gate->room(account, tokens, now.mono).open;
+}
+
+std::optional<std::size_t> Engine::State::choose(const Job& job, std::size_t from, bool only_with_room,
+                                                 Timestamp now) {
+  const std::size_t size = route_size(job);
+  if (size == 1) return from == 0 ? std::optional<std::size_t>(0) : std::nullopt;
+  const AccountId account = job.row.account;
+  const std::int64_t tokens = tokens_of(job);
+  std::optional<std::size_t> last;
+  for (std::size_t at = from; at < size; ++at) {
+    const policy::Candidate candidate = candidate_at(job, at);
+    if (!may_serve(*job.account, job.row.hold ? job.row.hold->amounts : job.row.estimate, candidate)) continue;
+    const Pool& pool = pool_named(candidate.pool);
+    if (away(pool, account, tokens, now)) continue;
+    if (has_room(pool, account, tokens, now)) return at;
+    if (only_with_room) continue;
+    if (candidate.saturation == policy::Saturation::kWait) return at;
+    last = at;
+  }
+  if (last || only_with_room || from > 0) return last;
+  // Everything is away: it waits for the first that may serve it.
+  for (std::size_t at = 0; at < size; ++at) {
+    if (may_serve(*job.account, job.row.hold ? job.row.hold->amounts : job.row.estimate, candidate_at(job, at)))
+      return at;
+  }
+  return 0;
+}
+
+void Engine::State::aim(Job& job, std::size_t at) {
+  const policy::Candidate candidate = candidate_at(job, at);
+  JobRow& row = job.row;
+  row.step = static_cast<std::uint32_t>(at);
+  row.pool = candidate.pool;
+  row.provider = candidate.provider;
+  row.upstream_model = candidate.upstream_model;
+  job.took = &took(row.task, row.provider);
+  if (!row.hold) return;
+  row.hold->may_bill = candidate.remote || (candidate.price && !candidate.price->free());
+  // What it holds is the dearest of all; what it pays is this one's price.
+  row.hold->price = candidate.price;
+}
+
+// --- A try that failed
+
+bool Engine::State::fall_back(Job& job, const TryFailed& outcome, const Try& attempt, Timestamp now, Changes& out) {
+  if (outcome.failure == policy::FailureClass::kInvalidInput || outcome.began) return false;
+  if (job.tries_in_attempt >= kTriesInAttemptMax) return false;
+  JobRow& row = job.row;
+  std::optional<std::size_t> next;
+  const bool for_its_key = outcome.key_refused || outcome.failure == policy::FailureClass::kRateLimited;
+  if (for_its_key && attempt.pass && attempt.pool->gate &&
+      attempt.pool->gate->has_other_key(attempt.pass->key, row.account, tokens_of(job), now.mono)) {
+    next = row.step;
+  } else if (row.step + 1 < route_size(job)) {
+    next = choose(job, row.step + 1, false, now);
+  }
+  if (!next) return false;
+  if (job.call && now.mono >= job.deadline) return false;
+  const std::string failed = row.provider;
+  aim(job, *next);
+  remember(row, {.kind = HistoryKind::kFellBack,
+                 .at = now.wall,
+                 .a = row.attempt,
+                 .text = failed + " " + policy::failure_class_name(outcome.failure) + ": " + outcome.message});
+  row.falls_back = true;
+  if (job.call) {
+    stand_in_line(job, now);
+  } else {
+    requeue(job, now, out);
+  }
+  return true;
+}
+
+// A call waits in the ring of its pool.
+void Engine::State::stand_in_line(Job& job, Timestamp now) {
+  job.row.state = JobState::kQueued;
+  job.row.current_try = {};
+  Queue& queue = queue_of(*job.account, job.row.pool);
+  queue.calls.insert(job.row.id);
+  patience_.insert({job.patience_end, job.row.id});
+  sync_ring(queue, now);
+}
+
+// --- A pool that has no room for anybody
+
+// The next of the queue goes to another upstream of its route. False: it has none to go to.
+bool Engine::State::move_on(Queue& queue, bool only_with_room, Timestamp now, Changes& out) {
+  const bool call = !queue.calls.empty();
+  const JobId id = call ? *queue.calls.begin() : queue.window.front().second;
+  Job& job = jobs_.at(id);
+  const auto next = choose(job, job.row.step + 1, only_with_room, now);
+  if (!next) return false;
+  if (call) {
+    queue.calls.erase(id);
+    sync_ring(queue, now);
+    aim(job, *next);
+    Queue& other = queue_of(*job.account, job.row.pool);
+    other.calls.insert(id);
+    sync_ring(other, now);
+    return true;
+  }
+  unqueue(queue, job.row, out.batch);
+  sync_ring(queue, now);
+  aim(job, *next);
+  move_to_queue(job, now, out);
+  return true;
+}
+
+// What keeps the next of a queue from starting in a pool that has a free slot. Nothing: it may start. Whoever can
+// go elsewhere does.
+Engine::State::Passage Engine::State::pass(Pool& pool, Queue& queue, std::size_t& moves, Timestamp now,
+                                           Changes& out) {
+  if (!pool.gate && !pool.paused) return Passage::kStart;
+  const Job& next = next_of(queue);
+  Gate::Room room{.open = false, .down = true, .wait = Gate::kNoTime};
+  if (!pool.paused) room = pool.gate->room(next.row.account, tokens_of(next), now.mono);
+  if (room.open) return Passage::kStart;
+  const bool several = route_size(next) > 1;
+  const bool spills = several && candidate_at(next, next.row.step).saturation == policy::Saturation::kSpill;
+  if (moves < kMovesMax && several && (room.down || spills) && move_on(queue, !room.down, now, out)) {
+    ++moves;
+    return Passage::kAgain;
+  }
+  shut(pool, moves < kMovesMax ? room.wait : kMovesGoOn, now);
+  if (!room.down || moves >= kMovesMax) return Passage::kShut;
+  // It stays; others may have somewhere else to go.
+  ++moves;
+  pool.order.leave(queue.account->row.id);
+  pool.kept_out.insert(queue.account->row.id);
+  return Passage::kAgain;
+}
+
+// Nothing starts in the pool until then, or until one of its tries ends.
+void Engine::State::shut(Pool& pool, Duration wait, Timestamp now) {
+  if (wait == Gate::kNoTime) return;
+  const Monotonic at = now.mono + std::max(wait, Duration{1});
+  if (pool.timer != Monotonic{} && pool.timer <= at && pool.timer > now.mono) return;
+  if (pool.timer != Monotonic{}) pool_timers_.erase({pool.timer, pool.number});
+  pool.timer = at;
+  pool_timers_.insert({at, pool.number});
+}
+
+// It may have room again: who was kept out stands in line again.
+void Engine::State::reopen(Pool& pool, Timestamp now) {
+  for (const AccountId id : std::exchange(pool.kept_out, {})) sync_ring(queue_in(id, pool), now);
+  touch(pool);
+}
+
+// --- What the operator decides
+
+void Engine::State::shape_gate(Pool& pool, bool full, Timestamp now) {
+  const auto provider = policy_->providers.find(pool.name);
+  // Programs that share the slots of this machine have no gate: nothing is known of them together.
+  const bool own = provider != policy_->providers.end() && provider->second.pool == pool.name;
+  if (!own || !Gate::bounds(provider->second)) {
+    pool.gate.reset();
+  } else {
+    if (!pool.gate) pool.gate = std::make_unique<Gate>();
+    pool.gate->reshape(provider->second, full, now.mono);
+    const auto paused = overlay_->paused_keys.find(pool.name);
+    pool.gate->pause_keys(paused == overlay_->paused_keys.end()
+                              ? std::set<std::string>{}
+                              : std::set<std::string>(paused->second.begin(), paused->second.end()));
+  }
+  pool.paused = own && overlay_->provider_paused(pool.name);
+}
+
+void Engine::State::set_overlay(policy::OverlayPtr overlay, Timestamp now, Changes& out) {
+  CHECK(overlay != nullptr);
+  overlay_ = std::move(overlay);
+  for (const auto& [name, pool] : pools_) {
+    shape_gate(*pool, false, now);
+    reopen(*pool, now);
+  }
+  finish(now, out);
+}
+
+}  // namespace turnpike::engine
