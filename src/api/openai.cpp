@@ -12,6 +12,7 @@
 #include "api/handlers.h"
 #include "api/render.h"
 #include "api/submit.h"
+#include "policy/overlay.h"
 #include "policy/resolve.h"
 
 namespace turnpike::api {
@@ -80,15 +81,9 @@ Result<Submission> read_chat(const Context& context) {
   return job;
 }
 
-// Whether some provider of the model is there.
-bool servable(const policy::Model& model, const std::set<std::string>& unavailable) {
-  return std::ranges::any_of(
-      model.routes, [&](const policy::ModelRoute& route) { return !unavailable.contains(route.provider); });
-}
-
 bool text_model_known(const Context& context, std::string_view name) {
-  const auto found = context.policy->models.find(name);
-  return found != context.policy->models.end() && found->second.task == kTask;
+  const policy::Model* model = policy::model_named(*context.policy, name);
+  return model != nullptr && model->task == kTask;
 }
 
 net::Response model_not_found(const Context& context, std::string_view name) {
@@ -154,26 +149,19 @@ Error failure_of(const engine::JobRow& row) {
 }
 
 // The models that the account's plan may use; an operator who names nobody sees all.
-std::vector<const policy::Model*> visible_models(const Context& context) {
+std::vector<policy::VisibleModel> visible_models(const Context& context) {
   const policy::Plan* plan = nullptr;
   if (const auto scope = context.scope()) {
     const auto account = context.node().account(*scope);
     plan = account ? context.policy->plan(account->plan) : nullptr;
     if (plan == nullptr) plan = context.policy->plan(context.policy->accounts.default_plan);
   }
-  std::vector<const policy::Model*> models;
-  for (const auto& name : context.policy->model_order) {
-    const auto found = context.policy->models.find(name);
-    if (found == context.policy->models.end()) continue;
-    const bool in_plan = plan == nullptr || plan->has_task(found->second.task);
-    if (in_plan && servable(found->second, context.node().unavailable_providers())) {
-      models.push_back(&found->second);
-    }
-  }
-  return models;
+  return policy::visible_models(*context.policy, plan, policy::no_overlay(),
+                                context.node().unavailable_providers());
 }
 
-void append_model_entry(Buffer& out, const Context& context, const policy::Model& model) {
+void append_model_entry(Buffer& out, const Context& context, const policy::VisibleModel& visible) {
+  const policy::Model& model = *visible.model;
   append(out, "{\"id\":");
   append_quoted(out, model.id);
   fmt::format_to(fmt::appender(out), ",\"object\":\"model\",\"created\":{},\"owned_by\":\"turnpike\"",
@@ -181,7 +169,7 @@ void append_model_entry(Buffer& out, const Context& context, const policy::Model
   append(out, ",\"turnpike\":{\"task\":");
   append_quoted(out, model.task);
   append(out, ",\"version\":");
-  append_quoted(out, model.version);
+  append_quoted(out, visible.version->version);
   append(out, "}}");
 }
 
@@ -225,19 +213,19 @@ Handled list_models(Context& context) {
   Buffer out;
   append(out, "{\"object\":\"list\",\"data\":[");
   bool first = true;
-  for (const auto* model : visible_models(context)) {
+  for (const auto& model : visible_models(context)) {
     if (!std::exchange(first, false)) out.push_back(',');
-    append_model_entry(out, context, *model);
+    append_model_entry(out, context, model);
   }
   append(out, "]}");
   co_return json_response(200, out);
 }
 
 Handled get_model(Context& context) {
-  for (const auto* model : visible_models(context)) {
-    if (model->id != context.id) continue;
+  for (const auto& model : visible_models(context)) {
+    if (model.model->id != context.id) continue;
     Buffer out;
-    append_model_entry(out, context, *model);
+    append_model_entry(out, context, model);
     co_return json_response(200, out);
   }
   co_return model_not_found(context, context.id);

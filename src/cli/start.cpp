@@ -54,6 +54,17 @@ Result<void> store_admin_key(node::Node& node, api::KeyStore& keys, net::IoThrea
   return stored;
 }
 
+// Of the newest version that is served at all.
+const policy::ModelRoute* first_there(const policy::Model& model, const std::set<std::string>& missing) {
+  for (const policy::ModelVersion& version : model.versions) {
+    if (version.status == policy::VersionStatus::kRetired) continue;
+    for (const policy::ModelRoute& route : version.routes) {
+      if (!missing.contains(route.provider)) return &route;
+    }
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 void raise_file_limit() {
@@ -81,7 +92,7 @@ std::set<std::string> missing_providers(const policy::Policy& policy, net::IoThr
   for (const auto& [name, config] : policy.providers) {
     if (config.use == Use::kAlways) continue;
     if (config.use == Use::kIfKey) {
-      if (!config.api_key.empty()) continue;
+      if (config.has_key()) continue;
       missing.insert(name);
       reasons.push_back(fmt::format("{}: it has no api_key", name));
       continue;
@@ -105,10 +116,8 @@ std::vector<std::string> serving_lines(const policy::Policy& policy, const std::
   for (const auto& name : policy.model_order) {
     const auto found = policy.models.find(name);
     if (found == policy.models.end() || !told.insert(found->second.task).second) continue;
-    const auto& routes = found->second.routes;
-    const auto serving = std::ranges::find_if(
-        routes, [&](const policy::ModelRoute& route) { return !missing.contains(route.provider); });
-    lines.push_back(serving == routes.end()
+    const policy::ModelRoute* serving = first_there(found->second, missing);
+    lines.push_back(serving == nullptr
                         ? fmt::format("{}: nobody (no provider of {} is there)", found->second.task, name)
                         : fmt::format("{}: {} (model {})", found->second.task, serving->provider, name));
   }

@@ -3,6 +3,7 @@
 
 #include "node/node_impl.h"
 #include "policy/estimate.h"
+#include "policy/overlay.h"
 #include "policy/resolve.h"
 
 namespace turnpike::node {
@@ -13,10 +14,10 @@ Result<engine::NewCall> NodeImpl::resolve_call(CommitLoop::Turn& turn, const Cal
     return fail(ErrorCode::kNotFound, "there is no such account");
   const policy::Policy& policy = *engine.policy();
   const policy::Plan& plan = engine.plan_of(request.account);
-  auto candidates =
-      policy::resolve(policy, plan, request.task, request.model, options_.unavailable_providers);
-  if (!candidates) return std::unexpected(std::move(candidates.error()));
-  policy::Candidate candidate = std::move(candidates->front());
+  auto route = policy::resolve(policy, plan, policy::no_overlay(), engine.account(request.account)->user_id,
+                               request.task, request.model, options_.unavailable_providers);
+  if (!route) return std::unexpected(std::move(route.error()));
+  policy::Candidate candidate = std::move(route->candidates.front());
   const policy::Amounts estimate = policy::estimate(policy.models.at(candidate.model), request.ask);
   return engine::NewCall{.id = JobId{turn.fresh_id()},
                          .account = request.account,

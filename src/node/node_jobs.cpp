@@ -3,6 +3,7 @@
 
 #include "node/node_impl.h"
 #include "policy/estimate.h"
+#include "policy/overlay.h"
 #include "policy/resolve.h"
 
 namespace turnpike::node {
@@ -185,15 +186,16 @@ Result<SubmitAnswer> NodeImpl::take(const SubmitRequest& request, Dedupe dedupe,
   if (turn.overloaded()) {
     return std::unexpected(unavailable("the server is overloaded; try again", std::chrono::seconds(1)));
   }
-  if (engine.account(request.account) == nullptr)
-    return fail(ErrorCode::kNotFound, "there is no such account");
-  auto candidates = policy::resolve(*engine.policy(), engine.plan_of(request.account), request.task,
-                                    request.model, options_.unavailable_providers);
-  if (!candidates) return std::unexpected(std::move(candidates.error()));
+  const engine::AccountRow* account = engine.account(request.account);
+  if (account == nullptr) return fail(ErrorCode::kNotFound, "there is no such account");
+  auto route = policy::resolve(*engine.policy(), engine.plan_of(request.account), policy::no_overlay(),
+                               account->user_id, request.task, request.model, options_.unavailable_providers);
+  if (!route) return std::unexpected(std::move(route.error()));
   const engine::JobBodyPtr known = dedupe.job ? dedupe.job->body : nullptr;
-  auto submitted = engine.submit(new_job(request, JobId{turn.fresh_id()}, std::move(candidates->front()),
-                                         *engine.policy(), std::move(dedupe)),
-                                 turn.now(), turn.changes());
+  auto submitted =
+      engine.submit(new_job(request, JobId{turn.fresh_id()}, std::move(route->candidates.front()),
+                            *engine.policy(), std::move(dedupe)),
+                    turn.now(), turn.changes());
   if (!submitted) return std::unexpected(std::move(submitted.error()));
   SubmitAnswer answer;
   answer.deduplicated = submitted->deduplicated;

@@ -81,6 +81,7 @@ void read_policy(const YAML::Node& root, const SecretSource& secrets, Report& re
     read_server(top.at("server"), policy);
     read_providers(top.require("providers"), secrets, policy);
     read_models(top.require("models"), policy);
+    read_aliases(top.at("aliases"), policy);
     read_content_types(top.at("content_types"), policy);
     read_plans(top.require("plans"), top.at("defaults"), policy);
     read_accounts(top.require("accounts"), policy);

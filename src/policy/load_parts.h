@@ -1,9 +1,11 @@
 // The sections of a configuration, one function each. They are read in this order, whatever the order in the
-// file, so that each finds what it refers to: server, providers, models, content_types, plans, accounts,
-// store, webhooks, endpoints, prices, teams and platform, rules, flags. A name with mistakes in it is known
-// all the same: a mistake is reported once, not at every use.
+// file, so that each finds what it refers to: server, providers, models, aliases, content_types, plans,
+// accounts, store, webhooks, endpoints, prices, teams and platform, rules, flags. A name with mistakes in it
+// is known all the same: a mistake is reported once, not at every use.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +18,7 @@ void read_server(const Value& value, Policy& policy);  // and the pools of serve
 void read_providers(const Value& value, const SecretSource& secrets, Policy& policy);  // and their own pools
 void read_exec_tasks(const Value& value, Provider& provider);
 void read_models(const Value& value, Policy& policy);
+void read_aliases(const Value& value, Policy& policy);
 void read_plans(const Value& plans, const Value& defaults, Policy& policy);  // and the shares of classes
 void read_accounts(const Value& value, Policy& policy);
 void read_store(const Value& value, Policy& policy);
@@ -27,6 +30,24 @@ void read_groups(const Value& teams, const Value& platform, Policy& policy);
 void read_rules(const Value& value, Policy& policy);
 void read_flags(const Value& value, Policy& policy);
 void read_account_zone(const Value& value, Policy& policy);
+
+// Slots of a provider whose keys all say how many tries they take at once; nullopt: they do not.
+struct KeySlots {
+  std::optional<std::uint32_t> configured;  // of all keys in the file
+  std::uint32_t there = 0;                  // of those whose secret is there
+};
+// The keys of a remote provider: `keys`, or `api_key`. Provider::use must have been read.
+void read_keys(Map& map, const SecretSource& secrets, Provider& out, KeySlots& slots);
+// What every kind may have: limit, breaker, cool_down, saturation, timeout.
+void read_upstream(Map& map, Provider& out);
+
+// The key `models` of a plan, into its ModelPolicy; `providers` in it is short for the plan's own. The plan's
+// tasks and providers must have been read.
+void read_model_policy(const Value& value, const Policy& policy, Plan& out);
+// What only the plan as a whole shows: pins that have no effect, and models that nothing holds at a version.
+void check_model_policy(const Value& where, const Policy& policy, const Plan& plan);
+// A list of providers in order for one task.
+void read_task_providers(const std::string& task, const Value& entry, const Policy& policy, Plan& out);
 
 // The keys that plans, teams and the platform share: quotas, rates, cost_cap, period, thresholds.
 void read_promise(Map& map, const Policy& policy, Promise& out);

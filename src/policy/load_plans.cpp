@@ -103,17 +103,7 @@ void read_provider_order(const Value& value, const Policy& policy, Plan& out) {
       entry.mistake(fmt::format("unknown task `{}`: {}", task, suggestion(task, tasks)));
       return;
     }
-    std::vector<std::string> order;
-    read_references(entry, "provider", keys_of(policy.providers), order);
-    for (const std::string& provider : order) {
-      const bool serves = std::ranges::any_of(policy.models, [&](const auto& model) {
-        return model.second.task == task && contains(model.second.routes, provider, &ModelRoute::provider);
-      });
-      if (!serves)
-        entry.mistake(fmt::format("no model of task `{}` is served by provider `{}`", task, provider));
-    }
-    if (entry.is_empty()) entry.mistake("needs at least one provider");
-    out.providers[task] = std::move(order);
+    read_task_providers(task, entry, policy, out);
   });
 }
 
@@ -165,6 +155,20 @@ void read_plan_keys(Map& map, const Policy& policy, PlanDraft& out) {
 
 }  // namespace
 
+void read_task_providers(const std::string& task, const Value& entry, const Policy& policy, Plan& out) {
+  std::vector<std::string> order;
+  read_references(entry, "provider", keys_of(policy.providers), order);
+  for (const std::string& provider : order) {
+    const bool serves = std::ranges::any_of(policy.models, [&](const auto& model) {
+      return model.second.task == task && model.second.served_by(provider);
+    });
+    if (!serves)
+      entry.mistake(fmt::format("no model of task `{}` is served by provider `{}`", task, provider));
+  }
+  if (entry.is_empty()) entry.mistake("needs at least one provider");
+  out.providers[task] = std::move(order);
+}
+
 void read_overrides(Map& map, const Policy& policy, Plan& plan) {
   read_priority_class(map.at("priority_class"), plan.priority_class);
   read_promise(map, policy, plan.promise);
@@ -177,6 +181,10 @@ void read_overrides(Map& map, const Policy& policy, Plan& plan) {
   read_expiry(map.at("expire_after"), plan.expire_after);
   read_tasks(map.at("tasks"), policy, plan);
   read_provider_order(map.at("providers"), policy, plan);
+  const Value models = map.at("models");
+  read_model_policy(models, policy, plan);
+  // What plans start from is no plan yet, and is looked at in each of them.
+  if (!plan.name.empty()) check_model_policy(models, policy, plan);
   map.at("features").each([&](const std::string& name, const Value& value) {
     bool on = false;
     if (value.flag(on)) plan.features[name] = on;

@@ -1,4 +1,4 @@
-// The sections providers and models, and secrets.
+// The section providers, and secrets.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -44,16 +44,13 @@ void refuse_keys(Map& map, std::initializer_list<const char*> keys, const char* 
   for (const char* key : keys) map.refuse(key, fmt::format("belongs to providers of kind {}", kind));
 }
 
-void read_openai(Map& map, const SecretSource& secrets, Provider& out) {
+void read_openai(Map& map, Provider& out) {
   const Value url = map.require("base_url");
   if (url.text(out.base_url) && !is_base_url(out.base_url)) {
     url.mistake(
         "must be http://HOST/PATH or https://HOST/PATH without a slash at the end, a user, a query or a "
         "fragment");
   }
-  const bool missing_ok = out.use == Provider::Use::kIfKey;
-  const Value key = missing_ok ? map.require("api_key") : map.at("api_key");
-  read_secret(key, secrets, missing_ok, out.api_key);
   refuse_keys(map, {"tasks"}, "exec");
   refuse_keys(map, {"seed", "latency", "faults"}, "sandbox");
 }
@@ -84,13 +81,13 @@ void read_sandbox(Map& map, Provider& out) {
   });
   read_faults(map.at("faults"), out);
   refuse_keys(map, {"tasks"}, "exec");
-  refuse_keys(map, {"base_url", "api_key"}, "openai");
+  refuse_keys(map, {"base_url", "api_key", "keys"}, "openai");
 }
 
 void read_exec(Map& map, Provider& out) {
   const Value tasks = map.require("tasks");
   read_exec_tasks(tasks, out);
-  refuse_keys(map, {"base_url", "api_key"}, "openai");
+  refuse_keys(map, {"base_url", "api_key", "keys"}, "openai");
   refuse_keys(map, {"seed", "latency", "faults"}, "sandbox");
 }
 
@@ -99,14 +96,24 @@ void read_use(Map& map, Provider& out) {
   use.word(out.use, {{"always", Provider::Use::kAlways},
                      {"if_reachable", Provider::Use::kIfReachable},
                      {"if_key", Provider::Use::kIfKey}});
-  if (out.use == Provider::Use::kIfKey && out.kind != ProviderKind::kOpenAi) {
+  if (out.use == Provider::Use::kIfKey && !is_remote(out.kind)) {
     use.mistake("`if_key` belongs to providers that have an api_key (kind openai)");
     out.use = Provider::Use::kAlways;
   }
 }
 
+// Of a pool of the provider's own: the slots that its keys have together, unless the file says less.
+void read_concurrency(const Value& value, const KeySlots& keys, Provider& out) {
+  const std::uint32_t high = keys.configured.value_or(kSlotsMax);
+  const bool given = value.whole(out.concurrency, 1, high);
+  if (!keys.configured) return;
+  // What is there may be less, where keys are left out; none at all: the provider is not used.
+  const std::uint32_t there = std::max(1U, keys.there);
+  out.concurrency = given ? std::min(out.concurrency, there) : there;
+}
+
 // A pool of the provider's own, unless it names one of server.slots.
-void read_pool(Map& map, Policy& policy, Provider& out) {
+void read_pool(Map& map, const KeySlots& keys, Policy& policy, Provider& out) {
   const Value pool = map.at("pool");
   out.pool = out.name;
   if (pool.name(out.pool) && out.pool != out.name) {
@@ -118,7 +125,7 @@ void read_pool(Map& map, Policy& policy, Provider& out) {
     map.refuse("headroom", fmt::format("is given by server.headroom.{}: the pool is shared", out.pool));
     return;
   }
-  map.at("concurrency").whole(out.concurrency, 1, kSlotsMax);
+  read_concurrency(map.at("concurrency"), keys, out);
   Pool own{out.name, out.concurrency, 0};
   const Value headroom = map.at("headroom");
   if (headroom.whole(own.headroom, 0, kSlotsMax) && own.headroom >= own.slots) {
@@ -138,77 +145,23 @@ void read_provider(const Value& value, const SecretSource& secrets, Policy& poli
                                                            {"openai", ProviderKind::kOpenAi},
                                                            {"sandbox", ProviderKind::kSandbox}});
     read_use(map, out);
-    read_pool(map, policy, out);
+    KeySlots keys;
+    if (known && is_remote(out.kind)) read_keys(map, secrets, out, keys);
+    read_pool(map, keys, policy, out);
+    read_upstream(map, out);
     if (!known) {  // which keys belong here is not known either
-      for (const char* key : {"tasks", "base_url", "api_key", "seed", "latency", "faults"}) map.at(key);
+      for (const char* key : {"tasks", "base_url", "api_key", "keys", "seed", "latency", "faults"})
+        map.at(key);
       return;
     }
     switch (out.kind) {
       case ProviderKind::kExec:
         return read_exec(map, out);
       case ProviderKind::kOpenAi:
-        return read_openai(map, secrets, out);
+        return read_openai(map, out);
       case ProviderKind::kSandbox:
         return read_sandbox(map, out);
     }
-  });
-}
-
-// Whether the provider could serve the task as far as the configuration says.
-void check_serves(const Value& where, const Policy& policy, const std::string& provider,
-                  const std::string& task) {
-  const auto found = policy.providers.find(provider);
-  if (found == policy.providers.end()) {
-    where.mistake(
-        fmt::format("unknown provider `{}`: {}", provider, suggestion(provider, keys_of(policy.providers))));
-    return;
-  }
-  const auto& tasks = found->second.exec_tasks;
-  if (found->second.kind != ProviderKind::kExec || task.empty() || tasks.empty() || tasks.contains(task))
-    return;
-  where.mistake(
-      fmt::format("provider `{}` has no task `{}`: {}", provider, task, suggestion(task, keys_of(tasks))));
-}
-
-void read_route(const Value& item, const Policy& policy, Model& out) {
-  ModelRoute route{.provider = {}, .upstream_model = "auto"};
-  if (item.is_map()) {
-    item.section([&](Map& map) {
-      const Value provider = map.require("provider");
-      if (provider.name(route.provider)) check_serves(provider, policy, route.provider, out.task);
-      map.at("model").text(route.upstream_model, 256);
-    });
-  } else if (item.name(route.provider)) {
-    check_serves(item, policy, route.provider, out.task);
-  }
-  if (route.provider.empty()) return;
-  if (contains(out.routes, route.provider, &ModelRoute::provider))
-    item.mistake(fmt::format("provider `{}` is named twice: keep one", route.provider));
-  out.routes.push_back(std::move(route));
-}
-
-// What is held for a request that does not bind its own output.
-void read_bounds(Map& map, Model& out) {
-  const auto whole = [&map](const char* key, std::int64_t& into, std::uint64_t high) {
-    std::uint64_t value = 0;
-    if (map.at(key).whole(value, 1, high)) into = static_cast<std::int64_t>(value);
-  };
-  whole("max_output_tokens", out.max_output_tokens, 10'000'000);
-  whole("audio_ms_per_character", out.audio_ms_per_character, 60'000);
-  whole("pixels_default", out.pixels_default, 1'000'000'000);
-  Duration video{std::chrono::milliseconds(out.video_ms_max)};
-  map.at("video_max").duration(video, std::chrono::seconds(1), std::chrono::hours(24));
-  out.video_ms_max = std::chrono::duration_cast<std::chrono::milliseconds>(video).count();
-}
-
-void read_model(const Value& value, const Policy& policy, Model& out) {
-  value.section([&](Map& map) {
-    map.require("task").name(out.task);
-    map.at("version").text(out.version, 64);
-    read_bounds(map, out);
-    const Value providers = map.require("providers");
-    const bool read = providers.list([&](const Value& item) { read_route(item, policy, out); });
-    if (read && providers.is_empty()) providers.mistake("needs at least one provider");
   });
 }
 
@@ -263,15 +216,6 @@ void read_providers(const Value& value, const SecretSource& secrets, Policy& pol
     policy.providers.insert_or_assign(name, std::move(provider));
   });
   if (read && policy.providers.empty()) value.mistake("needs at least one provider");
-}
-
-void read_models(const Value& value, Policy& policy) {
-  const bool read = value.each([&](const std::string& id, const Value& entry) {
-    Model model{.id = id, .version = "1", .task = {}, .routes = {}};
-    read_model(entry, policy, model);
-    if (policy.models.insert_or_assign(id, std::move(model)).second) policy.model_order.push_back(id);
-  });
-  if (read && policy.models.empty()) value.mistake("needs at least one model");
 }
 
 }  // namespace turnpike::policy

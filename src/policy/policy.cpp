@@ -1,5 +1,7 @@
 #include "policy/policy.h"
 
+#include <algorithm>
+
 #include "policy/contains.h"
 
 namespace turnpike::policy {
@@ -71,24 +73,45 @@ PricePtr Policy::price(std::string_view provider, std::string_view upstream_mode
     if (entry != table->second.end()) return entry->second;
   }
   const auto known = providers.find(provider);
-  const bool local = known != providers.end() && known->second.kind != ProviderKind::kOpenAi;
+  const bool local = known != providers.end() && !is_remote(known->second.kind);
   return local ? kNothing : nullptr;
 }
 
-bool flag_on(const Flag& flag, std::string_view user_id, std::string_view plan) {
-  if (contains(flag.accounts, user_id) || contains(flag.plans, plan)) return true;
+bool is_remote(ProviderKind kind) {
+  switch (kind) {
+    case ProviderKind::kOpenAi:
+      return true;
+    case ProviderKind::kExec:
+    case ProviderKind::kSandbox:
+      return false;
+  }
+  return false;
+}
+
+const Secret* Provider::secret(std::string_view key_name) const {
+  if (key_name.empty()) return &api_key;
+  const auto found = std::ranges::find(keys, key_name, &ProviderKey::name);
+  return found == keys.end() ? nullptr : &found->key;
+}
+
+std::uint32_t place_in_share(std::string_view of, std::string_view user_id) {
   std::uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a: the same on every machine
   const auto take = [&hash](std::string_view text) {
     for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
   };
-  take(flag.name);
+  take(of);
   take(std::string_view("\0", 1));
   take(user_id);
   // FNV's low bits are its weakest: spread once more before the share is taken.
   hash ^= hash >> 32;
   hash *= 0x9e3779b97f4a7c15ULL;
   hash ^= hash >> 29;
-  return hash % 1000 < flag.share_permille;
+  return static_cast<std::uint32_t>(hash % 1000);
+}
+
+bool flag_on(const Flag& flag, std::string_view user_id, std::string_view plan) {
+  return contains(flag.accounts, user_id) || contains(flag.plans, plan) ||
+         place_in_share(flag.name, user_id) < flag.share_permille;
 }
 
 }  // namespace turnpike::policy

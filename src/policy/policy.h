@@ -16,6 +16,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "policy/meters.h"
+#include "policy/models.h"
 #include "policy/period.h"
 #include "policy/price.h"
 
@@ -160,6 +161,7 @@ struct Plan {
   std::optional<std::vector<std::string>> tasks;  // tasks the plan has; nullopt: all
   std::map<std::string, std::vector<std::string>>
       providers;  // task -> providers in order; a task not named: the model's order
+  ModelPolicy models;
   std::map<std::string, bool> features;
 
   bool has_task(std::string_view task) const;
@@ -214,49 +216,85 @@ struct ExecTask {
 };
 
 enum class ProviderKind : std::uint8_t { kExec, kOpenAi, kSandbox };
+// An upstream elsewhere, that has keys and may bill what it began; false: it runs here.
+bool is_remote(ProviderKind kind);
 
 struct SandboxFault {
   FailureClass failure = FailureClass::kTransient;
   std::uint32_t permille = 0;  // share of tries that end so
 };
 
+// --- What bounds the use of an upstream. Whoever waits at one of these bounds waits in the engine's order.
+
+// One credential of a provider's pool. The limits of the keys add up; an account stays with its key while
+// that has room, so that the upstream's own caches stay warm.
+struct ProviderKey {
+  std::string name;  // unique in its provider; what is shown in place of the key
+  Secret key;
+  std::optional<std::uint32_t> requests_per_minute;  // in any 60 s; nullopt: no limit
+  std::optional<std::uint64_t> tokens_per_minute;    // likewise, as held before and settled after
+  std::optional<std::uint32_t> concurrency;          // tries at once
+};
+
+// Of the upstream as a whole, across its keys, accounts and nodes: no more than `requests` tries begin in any
+// stretch of `per` (a sliding log, exact).
+struct UpstreamLimit {
+  std::uint32_t requests = 0;  // 1..100,000
+  Duration per{0};             // 1 s..1 d
+  friend bool operator==(const UpstreamLimit&, const UpstreamLimit&) = default;
+};
+
+// Stops asking an upstream that only fails: after `failures` one after another (transient, timeout,
+// bad_output) nothing is sent for `cool_down`, then one try looks whether it is back.
+struct Breaker {
+  std::uint32_t failures = 5;  // 1..1,000
+  Duration cool_down = std::chrono::seconds(30);
+  friend bool operator==(const Breaker&, const Breaker&) = default;
+};
+
+// What a request does when the provider that is its turn has no room: no slot, no key with room, its limit
+// reached, cooling down.
+enum class Saturation : std::uint8_t {
+  kWait,   // waits for it
+  kSpill,  // goes to the next provider of its route; waits only at the last one
+};
+
 struct Provider {
   std::string name;
   ProviderKind kind = ProviderKind::kSandbox;
-  std::string pool;               // its own name unless it shares one of server.slots
-  std::uint32_t concurrency = 4;  // slots of its own pool; unused where the pool is shared
+  std::string pool;  // its own name unless it shares one of server.slots
+  // Slots of its own pool; unused where the pool is shared. If each of `keys` has a concurrency: their sum,
+  // unless the file says less.
+  std::uint32_t concurrency = 4;
   enum class Use : std::uint8_t {
     kAlways,
     kIfReachable,
     kIfKey
   } use = Use::kAlways;  // looked at once, at start
+  std::optional<UpstreamLimit> limit;
+  std::optional<Breaker>
+      breaker;  // remote kinds have one unless the file says `off`, others only if it says so
+  Duration cool_down =
+      std::chrono::seconds(15);  // after rate_limited by an upstream that does not say how long
+  Saturation saturation = Saturation::kWait;
+  std::optional<Duration>
+      timeout;  // of one attempt; the shorter of this and the plan's attempt_timeout holds
+  // remote kinds: either api_key (one key without a name or limits; empty: the upstream wants none), or keys.
+  // With Use::kIfKey those that are not there are left out.
+  Secret api_key;
+  std::vector<ProviderKey> keys;
+  bool has_key() const { return !api_key.empty() || !keys.empty(); }
+  // The secret of a key of the pool; an empty name: api_key. Null: there is no such key.
+  const Secret* secret(std::string_view key_name) const;
   // exec
   std::map<std::string, ExecTask> exec_tasks;
   // openai
   std::string base_url;  // e.g. "https://api.openai.com/v1"
-  Secret api_key;
   // sandbox
   std::uint64_t seed = 1;
   Duration latency_p50 = std::chrono::milliseconds(50);
   Duration latency_p99 = std::chrono::milliseconds(500);
   std::vector<SandboxFault> faults;
-};
-
-struct ModelRoute {
-  std::string provider;
-  std::string upstream_model;  // the name the provider knows; "auto": the first that it lists
-};
-
-struct Model {
-  std::string id;  // the name users see
-  std::string version;
-  std::string task;
-  std::vector<ModelRoute> routes;  // in order of preference, at least one
-  // What bounds a request that does not say: the most is held.
-  std::int64_t max_output_tokens = 4'096;     // task text, without max_tokens
-  std::int64_t audio_ms_per_character = 250;  // task speech: slow speech, pauses included
-  std::int64_t pixels_default = 1'048'576;    // task image, without width and height
-  std::int64_t video_ms_max = 600'000;        // task video, without duration
 };
 
 // Moves an account between plans by what it uses (ST8), each move audited.
@@ -281,6 +319,9 @@ struct Flag {
   std::vector<std::string> accounts;  // the application's user ids
 };
 bool flag_on(const Flag& flag, std::string_view user_id, std::string_view plan);
+// 0..999: where a user stands when a share is taken, by a hash of what the share is of and the user id; the
+// same on every machine and after every restart. A share of n permille has those below n.
+std::uint32_t place_in_share(std::string_view of, std::string_view user_id);
 
 // --- The whole
 // -------------------------------------------------------------------------------------------------------
@@ -346,6 +387,7 @@ struct Policy {
   std::map<std::string, Provider, std::less<>> providers;
   std::map<std::string, Model, std::less<>> models;
   std::vector<std::string> model_order;  // as in the file: the first of a task is its default
+  std::map<std::string, std::string, std::less<>> aliases;  // other names: -> "writer" or "writer@2"
   std::map<std::string, Plan, std::less<>> plans;
   std::array<std::uint32_t, kClassCount> share_permille{};  // guaranteed share by class_index
   std::vector<Endpoint> endpoints;

@@ -11,7 +11,10 @@ policy::Policy policy_with_text() {
   policy::Model model;
   model.id = "writer";
   model.task = "text";
-  model.routes = {{"ollama", "auto"}, {"sandbox", "auto"}};
+  policy::ModelVersion version;
+  version.version = "1";
+  version.routes = {{"ollama", "auto"}, {"sandbox", "auto"}};
+  model.versions = {version};
   policy.models.emplace("writer", model);
   policy.model_order = {"writer"};
   return policy;

@@ -27,8 +27,12 @@ TEST(Load, KeepsDefaultsWhereNothingIsSaid) {
   EXPECT_EQ(policy->webhooks.retry.front(), 5s);
   EXPECT_FALSE(policy->accounts.tier_from_request);
   EXPECT_THAT(policy->share_permille, ElementsAre(50, 100, 200, 0));
-  EXPECT_EQ(policy->models.at("writer").version, "1");
-  EXPECT_EQ(policy->models.at("writer").routes.at(0).upstream_model, "auto");
+  const Model& writer = policy->models.at("writer");
+  ASSERT_EQ(writer.versions.size(), 1U);
+  EXPECT_EQ(writer.versions[0].version, "1");
+  EXPECT_EQ(writer.versions[0].status, VersionStatus::kApproved);
+  EXPECT_EQ(writer.versions[0].routes.at(0).upstream_model, "auto");
+  EXPECT_EQ(writer.default_version, "1");
   EXPECT_THAT(policy->model_order, ElementsAre("writer", "narrator"));
 }
 

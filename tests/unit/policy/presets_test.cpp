@@ -59,18 +59,18 @@ TEST_P(Preset, RefusesNothingForWaiting) {
 TEST_P(Preset, ServesEveryTaskToEveryTierWithoutAnAccountAnywhere) {
   for (const auto& [name, plan] : policy_->plans) {
     for (const char* task : {"text", "speech", "image", "image_edit"}) {
-      const auto candidates = resolve(*policy_, plan, task, "", {"ollama", "openai"});
-      ASSERT_TRUE(candidates) << name << " " << task << ": " << candidates.error().message;
-      EXPECT_EQ(candidates->size(), 1U);
+      const auto route = resolve(*policy_, plan, no_overlay(), "u", task, "", {"ollama", "openai"});
+      ASSERT_TRUE(route) << name << " " << task << ": " << route.error().message;
+      EXPECT_EQ(route->candidates.size(), 1U);
     }
   }
 }
 
 TEST_P(Preset, PrefersALocalServerThenTheKeyThenTheSandboxForText) {
-  const auto candidates = resolve(*policy_, *policy_->plan("tier1"), "text", "", {});
-  ASSERT_TRUE(candidates);
+  const auto route = resolve(*policy_, *policy_->plan("tier1"), no_overlay(), "u", "text", "", {});
+  ASSERT_TRUE(route);
   std::vector<std::string> providers;
-  for (const Candidate& candidate : *candidates) providers.push_back(candidate.provider);
+  for (const Candidate& candidate : route->candidates) providers.push_back(candidate.provider);
   EXPECT_THAT(providers, ElementsAre("ollama", "openai", "sandbox"));
 }
 

@@ -11,10 +11,10 @@ namespace {
 
 using testing::ElementsAre;
 
-std::vector<std::string> providers_of(const std::vector<Candidate>& candidates) {
+std::vector<std::string> providers_of(const Route& route) {
   std::vector<std::string> names;
-  names.reserve(candidates.size());
-  for (const Candidate& candidate : candidates) names.push_back(candidate.provider);
+  names.reserve(route.candidates.size());
+  for (const Candidate& candidate : route.candidates) names.push_back(candidate.provider);
   return names;
 }
 
@@ -29,29 +29,29 @@ class Resolve : public testing::Test {
     ASSERT_TRUE(loaded.policy) << to_string(loaded.mistakes.at(0));
     policy_ = loaded.policy;
   }
-  Result<std::vector<Candidate>> ask(std::string_view task, std::string_view model = "",
-                                     const std::set<std::string>& unavailable = {}) const {
-    return resolve(*policy_, *policy_->plan("pro"), task, model, unavailable);
+  Result<Route> ask(std::string_view task, std::string_view model = "",
+                    const std::set<std::string>& unavailable = {}) const {
+    return resolve(*policy_, *policy_->plan("pro"), no_overlay(), "u", task, model, unavailable);
   }
   PolicyPtr policy_;
 };
 
 TEST_F(Resolve, TakesTheFirstModelOfTheTaskAndItsOrder) {
   load("priority_class: high");
-  const auto candidates = ask("text");
-  ASSERT_TRUE(candidates);
-  EXPECT_THAT(providers_of(*candidates), ElementsAre("cloud", "fake"));
-  EXPECT_EQ(candidates->front().model, "writer");
-  EXPECT_EQ(candidates->front().pool, "cloud");
-  EXPECT_EQ(candidates->front().upstream_model, "auto");
+  const auto route = ask("text");
+  ASSERT_TRUE(route);
+  EXPECT_THAT(providers_of(*route), ElementsAre("cloud", "fake"));
+  EXPECT_EQ(route->candidates.front().model, "writer");
+  EXPECT_EQ(route->candidates.front().pool, "cloud");
+  EXPECT_EQ(route->candidates.front().upstream_model, "auto");
 }
 
 TEST_F(Resolve, TakesTheModelThatIsNamed) {
   load("priority_class: high");
-  const auto candidates = ask("text", "second");
-  ASSERT_TRUE(candidates);
-  EXPECT_EQ(candidates->front().model_version, "9");
-  EXPECT_EQ(candidates->front().upstream_model, "tiny");
+  const auto route = ask("text", "second");
+  ASSERT_TRUE(route);
+  EXPECT_EQ(route->candidates.front().model_version, "9");
+  EXPECT_EQ(route->candidates.front().upstream_model, "tiny");
 }
 
 TEST_F(Resolve, FollowsThePlansOrderAndNoOtherProvider) {
