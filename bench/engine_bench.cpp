@@ -42,12 +42,13 @@ class Desk {
     clear();
     policy::Price price;
     price.tokens = {.input = Rate{150'000, 1}, .cached_input = {}, .output = Rate{600'000, 1}};
-    candidate_ = {.provider = "upstream",
-                  .pool = "pool",
-                  .model = "writer",
-                  .model_version = "1",
-                  .upstream_model = "gpt",
-                  .price = std::make_shared<const policy::Price>(price)};
+    route_ = std::make_shared<const policy::Route>(
+        policy::Route{.candidates = {{.provider = "upstream",
+                                      .pool = "pool",
+                                      .model = "writer",
+                                      .model_version = "1",
+                                      .upstream_model = "gpt",
+                                      .price = std::make_shared<const policy::Price>(price)}}});
   }
 
   void admit_and_settle() {
@@ -57,7 +58,7 @@ class Desk {
     call.id = JobId{++ids_};
     call.account = accounts_[random_.below(accounts_.size())];
     call.task = "text";
-    call.candidate = candidate_;
+    call.route = route_;
     call.estimate[Meter::kInputTokens] = 400;
     call.estimate[Meter::kOutputTokens] = 200;
     call.estimate[Meter::kTokens] = 600;
@@ -93,7 +94,7 @@ class Desk {
   std::uint64_t commands_ = 0;
   std::uint64_t ids_ = 0;
   std::vector<AccountId> accounts_;
-  policy::Candidate candidate_;
+  policy::RoutePtr route_;
   JobBodyPtr body_ = std::make_shared<const JobBody>();
 };
 

@@ -206,6 +206,7 @@ void Engine::State::recover(Recovery recovery, Timestamp now, Changes& out) {
   try_ids_ = IdSource(recovery.last_id);
   recent_floor_ = 0;
   policies_ = std::move(recovery.policies);
+  gates_full_ = recovery.last_id > 0;
   policy_version_ = recovery.policy_version;
   price_version_ = recovery.price_version;
   for (AccountRow& row : recovery.accounts) refresh_plan(add_account(std::move(row)), now);
@@ -309,7 +310,8 @@ void Engine::State::apply(policy::PolicyPtr policy, std::uint64_t version, std::
     pool->slots = configured != policy_->pools.end() ? configured->second.slots : 0;
     const std::uint32_t headroom = configured != policy_->pools.end() ? configured->second.headroom : 0;
     pool->order.reshape({pool->slots, headroom, policy_->share_permille});
-    touch(*pool);
+    shape_gate(*pool, false, now);
+    reopen(*pool, now);
   }
   platform_.terms = &policy_->platform;
   for (const auto& [name, team] : teams_) {

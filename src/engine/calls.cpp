@@ -97,7 +97,7 @@ Result<Admitted> Engine::State::admit(NewCall call, Timestamp now, Changes& out)
   if (account == nullptr) return fail(ErrorCode::kNotFound, "no such account", "account");
   fetch_ahead(*account);
   auto want = want_of(*account, call.estimate, policy::Meter::kCalls, std::move(call.content_type),
-                      call.candidate.price, call.candidate.remote, call.extras);
+                      *call.route, call.extras);
   if (!want) return std::unexpected(std::move(want.error()));
   if (auto refused = call_refusal(*account, *want, now)) return std::unexpected(std::move(*refused));
 
@@ -111,30 +111,25 @@ Result<Admitted> Engine::State::admit(NewCall call, Timestamp now, Changes& out)
   job.account = account;
   job.call = true;
   job.at_once = account->plan->admission == policy::Admission::kFast && !near_a_limit(*account, *want, now);
-  job.timeout = call.timeout;
+  job.deadline = now.mono + call.timeout;
+  job.route = std::move(call.route);
   job.body = std::move(call.body);
   JobRow& row = job.row;
   row.id = call.id;
   row.account = call.account;
   row.state = JobState::kQueued;
-  row.pool = std::move(call.candidate.pool);
   row.task = std::move(call.task);
   row.plan = account->plan->name;
-  row.provider = std::move(call.candidate.provider);
-  row.model = std::move(call.candidate.model);
-  row.model_version = std::move(call.candidate.model_version);
-  row.upstream_model = std::move(call.candidate.upstream_model);
+  row.model = job.route->candidates.front().model;
+  row.model_version = job.route->candidates.front().model_version;
   row.max_attempts = 1;
   row.created_at = now.wall;
   row.queued_at = now.wall;
   row.content_type = want->content;
   row.hold = take(*account, std::move(*want), true, now, out);
-  job.took = &took(row.task, row.provider);
-  Queue& queue = queue_of(*account, row.pool);
-  queue.calls.insert(row.id);
+  aim_anew(job, now);
   job.patience_end = now.mono + call.patience;
-  patience_.insert({job.patience_end, row.id});
-  sync_ring(queue, now);
+  stand_in_line(job, now);
   const JobId id = row.id;
   finish(now, out);
   return Admitted{.started = jobs_.at(id).row.state == JobState::kProcessing};

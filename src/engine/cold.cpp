@@ -26,6 +26,11 @@ void Engine::State::enqueue(Job& job, JobBodyPtr first_body, Timestamp now, Chan
   }
   put_job(row, std::move(first_body), out);
   tell(EventType::kJobQueued, row, now, out);
+  put_in_window(job, queue, now, out);
+}
+
+void Engine::State::put_in_window(Job& job, Queue& queue, Timestamp now, Changes& out) {
+  const JobRow& row = job.row;
   const QueueKey key{row.priority, row.id};
   const bool forget = options_.fault == Fault::kWindowForgetful && !queue.window.complete();
   if (forget || !queue.window.insert(key, out.batch, window_max())) {
@@ -34,6 +39,14 @@ void Engine::State::enqueue(Job& job, JobBodyPtr first_body, Timestamp now, Chan
   }
   trim(queue, out.batch);
   sync_ring(queue, now);
+}
+
+void Engine::State::move_to_queue(Job& job, Timestamp now, Changes& out) {
+  Queue& queue = queue_of(*job.account, job.row.pool);
+  queue.newest = std::max(queue.newest, job.row.id);
+  count_queued(queue, 1);
+  put_job(job.row, nullptr, out);
+  put_in_window(job, queue, now, out);
 }
 
 // Heads that pile up below the watermark (ever higher priorities, retries) push the farthest out.

@@ -52,15 +52,17 @@ JobRow Engine::State::make_row(const NewJob& job, const Account& account, Timest
   JobRow row;
   row.id = job.id;
   row.account = job.account;
-  row.pool = job.candidate.pool;
+  const policy::Candidate& first = job.route->candidates.front();
+  row.pool = first.pool;
   row.priority = job.priority;
   row.dedupe_key = job.dedupe_key;
   row.task = job.task;
   row.plan = plan.name;
-  row.provider = job.candidate.provider;
-  row.model = job.candidate.model;
-  row.model_version = job.candidate.model_version;
-  row.upstream_model = job.candidate.upstream_model;
+  row.provider = first.provider;
+  row.model = first.model;
+  row.model_version = first.model_version;
+  row.upstream_model = first.upstream_model;
+  row.route = steps_of(*job.route);
   row.max_attempts = job.max_attempts.value_or(plan.retry.standard.attempts);
   row.options = job.options;
   row.content_type = job.content_type;
@@ -85,8 +87,7 @@ Result<Submitted> Engine::State::submit(NewJob job, Timestamp now, Changes& out)
   if (!duplicate) return std::unexpected(std::move(duplicate.error()));
   if (*duplicate) return std::move(**duplicate);
   if (auto full = queue_full(*account)) return std::unexpected(std::move(*full));
-  auto want = want_of(*account, job.estimate, policy::Meter::kJobs, job.content_type, job.candidate.price,
-                      job.candidate.remote, job.extras);
+  auto want = want_of(*account, job.estimate, policy::Meter::kJobs, job.content_type, *job.route, job.extras);
   if (!want) return std::unexpected(std::move(want.error()));
   const bool due_now = job.run_at <= now.wall;
   if (due_now) {
@@ -97,11 +98,14 @@ Result<Submitted> Engine::State::submit(NewJob job, Timestamp now, Changes& out)
   if (due_now) row.hold = take(*account, std::move(*want), false, now, out);
   if (!row.dedupe_key.empty()) note_changed(dedupe_subject(row.account, row.dedupe_key), out.batch);
   Durations& duration = took(row.task, row.provider);
+  CHECK(job.route->candidates.size() <= kRouteMax);
   Job& placed =
       jobs_
           .emplace(job.id,
                    Job{.account = account, .row = std::move(row), .body = job.body, .took = &duration})
           .first->second;
+  placed.route = job.route;
+  aim_anew(placed, now);
   const JobRow before = placed.row;
   if (before.due_at != kNever) {
     schedule(placed, job.body, now, out);
@@ -230,13 +234,14 @@ Result<Submitted> Engine::State::retry(ColdJob cold, Timestamp now, Changes& out
   row.dedupe_key.clear();  // another live job may have it by now
   remember(row, {.kind = HistoryKind::kRetriedByUser, .at = now.wall, .text = {}});
   Durations& duration = took(row.task, row.provider);
-  const JobRow before = row;
   Job& job =
       jobs_
           .emplace(
               id,
               Job{.account = account, .row = std::move(row), .body = std::move(cold.body), .took = &duration})
           .first->second;
+  aim_anew(job, now);
+  const JobRow before = job.row;
   enqueue(job, nullptr, now, out);
   finish(now, out);
   const auto it = jobs_.find(id);

@@ -34,6 +34,9 @@ Pool& Engine::State::pool_named(std::string_view name) {
     if (configured != policy_->pools.end()) pool->slots = configured->second.slots;
     const std::uint32_t headroom = configured != policy_->pools.end() ? configured->second.headroom : 0;
     pool->order.reshape({pool->slots, headroom, policy_->share_permille});
+    pool->number = static_cast<std::uint32_t>(pools_by_number_.size());
+    pools_by_number_.push_back(pool.get());
+    shape_gate(*pool, gates_full_, {.mono = heard_, .wall = {}});
     it = pools_.emplace(std::string(name), std::move(pool)).first;
   }
   return *it->second;
@@ -299,6 +302,10 @@ bool Engine::settle(TryId try_id, TryOutcome outcome, Timestamp now, Changes& ou
   state_->heard(now);
   return state_->settle(try_id, std::move(outcome), now, out);
 }
+bool Engine::raise(TryId try_id, const policy::Amounts& more, Timestamp now, Changes& out) {
+  state_->heard(now);
+  return state_->raise(try_id, more, now, out);
+}
 bool Engine::progress(TryId try_id, std::uint8_t percent, std::string_view message, Timestamp now,
                       Changes& out) {
   state_->heard(now);
@@ -351,6 +358,13 @@ void Engine::apply(policy::PolicyPtr policy, std::uint64_t version, std::uint64_
 }
 const policy::PolicyPtr& Engine::policy() const {
   return state_->policy_;
+}
+void Engine::set_overlay(policy::OverlayPtr overlay, Timestamp now, Changes& out) {
+  state_->heard(now);
+  state_->set_overlay(std::move(overlay), now, out);
+}
+const policy::OverlayPtr& Engine::overlay() const {
+  return state_->overlay_;
 }
 void Engine::set_draining(bool draining, Timestamp now, Changes& out) {
   state_->heard(now);

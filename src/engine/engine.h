@@ -32,9 +32,11 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "engine/gate.h"
 #include "engine/rows.h"
+#include "policy/overlay.h"
 #include "policy/policy.h"
-#include "policy/resolve.h"
+#include "policy/route.h"
 
 namespace turnpike::engine {
 
@@ -51,6 +53,7 @@ struct StartTry {
   std::uint32_t active = 0;            // the account's running jobs, this one included
   std::optional<std::uint32_t> limit;  // its cap; nullopt: unlimited
   bool call = false;                   // row is in memory only; answered by an AnswerCall
+  std::string key;  // of the provider's pool of keys: its name; empty: the provider's only one
   // A call that need not wait for its hold to be durable: it may start as soon as the command has returned.
   bool at_once = false;
 };
@@ -113,7 +116,7 @@ struct NewJob {
   JobId id;  // fresh, increasing
   AccountId account;
   std::string task;
-  policy::Candidate candidate;  // resolved before
+  policy::RoutePtr route;  // resolved before; never null
   std::int32_t priority = 0;
   Wall run_at = kNever;  // kNever or past: now
   std::optional<std::uint32_t> max_attempts;
@@ -134,12 +137,12 @@ struct NewCall {
   JobId id;  // fresh, increasing
   AccountId account;
   std::string task;
-  policy::Candidate candidate;
+  policy::RoutePtr route;  // never null
   std::string content_type;
   policy::Amounts estimate;
   std::vector<std::string> extras;
   Duration patience{0};  // how long it may wait for room, at most; then it is refused
-  Duration timeout{0};   // of its try; > 0
+  Duration timeout{0};   // of all its tries together; > 0
   JobBodyPtr body;
 };
 struct Admitted {
@@ -219,6 +222,8 @@ struct TryFailed {
   std::optional<Duration> retry_after;
   // What the provider billed all the same; nullopt: it is not known, and what was held is taken.
   std::optional<Usage> billed = Usage{};
+  bool began = false;        // the caller has part of the answer: nobody else can begin anew
+  bool key_refused = false;  // kMisconfigured: it is the key that the upstream does not take
 };
 struct TryStopped {  // stopped as asked (cancel, timeout)
   std::optional<Usage> billed;
@@ -254,6 +259,8 @@ struct Why {
   std::uint64_t pool_waiting_higher = 0;  // jobs of higher classes that wait in the pool
   std::uint64_t pool_waiting_same = 0;    // of the same class, other accounts
   bool draining = false;
+  bool pool_paused = false;  // by the operator
+  bool pool_down = false;    // its upstream only fails, or has asked to be left alone
   // The limit that holds it back or ended it, if one does: a rate, a quota, a cap.
   std::shared_ptr<const LimitReached> limit;
   std::vector<Holder> holders;  // of that limit's scope; at most 10
@@ -351,6 +358,9 @@ class Engine {
   Result<Submitted> retry(ColdJob cold, Timestamp now, Changes& out);
   // A try has ended. A try that is not live changes no job (returns false).
   bool settle(TryId try_id, TryOutcome outcome, Timestamp now, Changes& out);
+  // A live try may use so much `more` than was held for it: held now, in all scopes, or refused (false) where
+  // nothing is left of a limit. For text that streams.
+  bool raise(TryId try_id, const policy::Amounts& more, Timestamp now, Changes& out);
   // A running try tells how far it is. Nothing durable but the event. False: not live.
   bool progress(TryId try_id, std::uint8_t percent, std::string_view message, Timestamp now, Changes& out);
   // The runner still works on these: their leases begin anew. To be called at least every third of a lease,
@@ -391,6 +401,10 @@ class Engine {
   void apply(policy::PolicyPtr policy, std::uint64_t version, std::uint64_t price_version, Timestamp now,
              Changes& out);
   const policy::PolicyPtr& policy() const;
+  // What the operator has decided beside the policy: providers and keys that are paused take no more work,
+  // and what waits for them goes elsewhere where it can.
+  void set_overlay(policy::OverlayPtr overlay, Timestamp now, Changes& out);
+  const policy::OverlayPtr& overlay() const;
   // While draining nothing is started.
   void set_draining(bool draining, Timestamp now, Changes& out);
   std::vector<TryId> live_tries() const;
@@ -414,6 +428,9 @@ class Engine {
   struct PoolStats {
     std::string name;
     std::uint32_t slots = 0, running = 0;
+    bool paused = false;        // by the operator
+    bool breaker_open = false;  // its upstream only fails
+    std::vector<Gate::KeyState> keys = {};
     std::array<std::uint64_t, policy::kClassCount> queued{};  // by class_index
   };
   struct Stats {

@@ -49,9 +49,7 @@ void SlidingSum::fill(Monotonic now) {
 
 Duration SlidingSum::wait(std::int64_t amount, Monotonic now) const {
   const std::int64_t wanted = std::min(amount, most_);
-  const auto over_at = [](const Slice& slice) {
-    return Monotonic{(slice.number + 1) * kSlice + kMinute};
-  };
+  const auto over_at = [](const Slice& slice) { return Monotonic{(slice.number + 1) * kSlice + kMinute}; };
   std::int64_t sum = 0;
   for (const Slice& slice : slices_) {
     if (over_at(slice) > now) sum += slice.amount;

@@ -1,10 +1,12 @@
-// How much one upstream may be used now: its keys with their limits, the limit of the upstream as a whole, what it
-// asked to be left alone for, and whether it only fails. A value; it asks no clock.
+// How much one upstream may be used now: its keys with their limits, the limit of the upstream as a whole,
+// what it asked to be left alone for, and whether it only fails. A value; it asks no clock.
 //
 // Invariants:
-//   G1  in any stretch of `limit.per` no more than `limit.requests` tries begin; of a key, in any minute no more
+//   G1  in any stretch of `limit.per` no more than `limit.requests` tries begin; of a key, in any minute no
+//   more
 //       than its requests, and no more tokens than it may have, as held and then as used.
-//   G2  while the breaker is open nothing begins; when its time is over one try looks whether the upstream is back,
+//   G2  while the breaker is open nothing begins; when its time is over one try looks whether the upstream is
+//   back,
 //       and nothing else begins until that has ended.
 //   G3  after a restart the logs are full: what the process before began is not known.
 #pragma once
@@ -39,11 +41,13 @@ class SlidingLog {
   std::deque<Monotonic> times_;  // of the last `most_`, ascending
 };
 
-// Amounts begun in the last minute, in slices of a quarter of a second: a slice counts until its youngest moment is
-// a minute old, so never more than the limit is passed.
+// Amounts begun in the last minute, in slices of a quarter of a second: a slice counts until its youngest
+// moment is a minute old, so never more than the limit is passed.
 class SlidingSum {
  public:
-  void reshape(std::uint64_t most) { most_ = static_cast<std::int64_t>(std::min<std::uint64_t>(most, kMost)); }
+  void reshape(std::uint64_t most) {
+    most_ = static_cast<std::int64_t>(std::min<std::uint64_t>(most, kMost));
+  }
   void fill(Monotonic now);
   // Amounts larger than the whole limit may begin when nothing else counts.
   Duration wait(std::int64_t amount, Monotonic now) const;
@@ -126,16 +130,16 @@ class Gate {
   };
   Duration key_wait(const Key& key, std::int64_t tokens, Monotonic now) const;
   const Key* pick(AccountId account, std::int64_t tokens, Monotonic now,
-                                    std::optional<std::uint32_t> but) const;
+                  std::optional<std::uint32_t> but) const;
 
   std::uint32_t next_number_ = 1;
   std::vector<Key> keys_;  // once shaped at least one: a provider without keys has one without a name
   bool has_limit_ = false;
   SlidingLog limit_;
   std::optional<policy::Breaker> breaker_;
-  Duration cool_down_{0};  // of a key whose upstream does not say how long
-  std::uint32_t failures_ = 0;              // one after another
-  std::optional<Monotonic> open_until_;     // the breaker is open, or looks whether to close
+  Duration cool_down_{0};                // of a key whose upstream does not say how long
+  std::uint32_t failures_ = 0;           // one after another
+  std::optional<Monotonic> open_until_;  // the breaker is open, or looks whether to close
   bool probing_ = false;
 };
 

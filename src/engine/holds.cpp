@@ -320,11 +320,29 @@ Result<Want> Engine::State::want_of(const Account& account, const Amounts& estim
   return want;
 }
 
+Result<Want> Engine::State::want_of(const Account& account, const Amounts& estimate, Meter count,
+                                    std::string content, const policy::Route& route,
+                                    const std::vector<std::string>& extras) const {
+  std::optional<Want> dearest;
+  std::optional<Error> first;
+  for (const policy::Candidate& each : route.candidates) {
+    auto want = want_of(account, estimate, count, content, each.price, each.remote, extras);
+    if (!want) {
+      if (!first) first = std::move(want.error());
+    } else if (!dearest || want->cost > dearest->cost) {
+      dearest = std::move(*want);
+    }
+  }
+  if (!dearest) return std::unexpected(std::move(*first));
+  return std::move(*dearest);
+}
+
 Result<Want> Engine::State::want_of(const JobRow& row) const {
-  const auto provider = policy_->providers.find(row.provider);
-  const bool remote = provider != policy_->providers.end() && policy::is_remote(provider->second.kind);
-  return want_of(*find_account(row.account), row.estimate, Meter::kJobs, row.content_type,
-                 policy_->price(row.provider, row.upstream_model), remote, {});
+  const Account& account = *find_account(row.account);
+  const Job job{.account = find_account(row.account), .row = row, .body = nullptr};
+  policy::Route route;
+  for (std::size_t at = 0; at < route_size(job); ++at) route.candidates.push_back(candidate_at(job, at));
+  return want_of(account, row.estimate, Meter::kJobs, row.content_type, route, {});
 }
 
 std::optional<Error> Engine::State::refusal(const Account& account, const Want& want, Timestamp now) const {
@@ -494,7 +512,8 @@ bool Engine::State::raise(TryId id, const policy::Amounts& more, Timestamp now, 
     if (!dearest) return false;
     cost = std::max(cost, *dearest);
   }
-  const Want want{.amounts = more, .content = {}, .price = nullptr, .remote = false, .cost = cost - hold.cost};
+  const Want want{
+      .amounts = more, .content = {}, .price = nullptr, .remote = false, .cost = cost - hold.cost};
   if (refusal(*job.account, want, now)) return false;
   each_book(*job.account, hold, [&](Payer&, Book& book) {
     book.row.held += more;

@@ -1,5 +1,5 @@
-// Which of the upstreams of its route serves a job: chosen when it is accepted, again when an attempt begins, and
-// when one has failed, has no room or is away.
+// Which of the upstreams of its route serves a job: chosen when it is accepted, again when an attempt begins,
+// and when one has failed, has no room or is away.
 
 #include <algorithm>
 
@@ -85,7 +85,8 @@ std::optional<std::size_t> Engine::State::choose(const Job& job, std::size_t fro
   std::optional<std::size_t> last;
   for (std::size_t at = from; at < size; ++at) {
     const policy::Candidate candidate = candidate_at(job, at);
-    if (!may_serve(*job.account, job.row.hold ? job.row.hold->amounts : job.row.estimate, candidate)) continue;
+    if (!may_serve(*job.account, job.row.hold ? job.row.hold->amounts : job.row.estimate, candidate))
+      continue;
     const Pool& pool = pool_named(candidate.pool);
     if (away(pool, account, tokens, now)) continue;
     if (has_room(pool, account, tokens, now)) return at;
@@ -96,7 +97,8 @@ std::optional<std::size_t> Engine::State::choose(const Job& job, std::size_t fro
   if (last || only_with_room || from > 0) return last;
   // Everything is away: it waits for the first that may serve it.
   for (std::size_t at = 0; at < size; ++at) {
-    if (may_serve(*job.account, job.row.hold ? job.row.hold->amounts : job.row.estimate, candidate_at(job, at)))
+    if (may_serve(*job.account, job.row.hold ? job.row.hold->amounts : job.row.estimate,
+                  candidate_at(job, at)))
       return at;
   }
   return 0;
@@ -116,9 +118,18 @@ void Engine::State::aim(Job& job, std::size_t at) {
   row.hold->price = candidate.price;
 }
 
+void Engine::State::aim_anew(Job& job, Timestamp now) {
+  if (route_size(job) > 1) {
+    aim(job, *choose(job, 0, false, now));
+  } else if (job.took == nullptr) {
+    aim(job, 0);
+  }
+}
+
 // --- A try that failed
 
-bool Engine::State::fall_back(Job& job, const TryFailed& outcome, const Try& attempt, Timestamp now, Changes& out) {
+bool Engine::State::fall_back(Job& job, const TryFailed& outcome, const Try& attempt, Timestamp now,
+                              Changes& out) {
   if (outcome.failure == policy::FailureClass::kInvalidInput || outcome.began) return false;
   if (job.tries_in_attempt >= kTriesInAttemptMax) return false;
   JobRow& row = job.row;
@@ -134,10 +145,11 @@ bool Engine::State::fall_back(Job& job, const TryFailed& outcome, const Try& att
   if (job.call && now.mono >= job.deadline) return false;
   const std::string failed = row.provider;
   aim(job, *next);
-  remember(row, {.kind = HistoryKind::kFellBack,
-                 .at = now.wall,
-                 .a = row.attempt,
-                 .text = failed + " " + policy::failure_class_name(outcome.failure) + ": " + outcome.message});
+  remember(row,
+           {.kind = HistoryKind::kFellBack,
+            .at = now.wall,
+            .a = row.attempt,
+            .text = failed + " " + policy::failure_class_name(outcome.failure) + ": " + outcome.message});
   row.falls_back = true;
   if (job.call) {
     stand_in_line(job, now);
@@ -182,8 +194,8 @@ bool Engine::State::move_on(Queue& queue, bool only_with_room, Timestamp now, Ch
   return true;
 }
 
-// What keeps the next of a queue from starting in a pool that has a free slot. Nothing: it may start. Whoever can
-// go elsewhere does.
+// What keeps the next of a queue from starting in a pool that has a free slot. Nothing: it may start. Whoever
+// can go elsewhere does.
 Engine::State::Passage Engine::State::pass(Pool& pool, Queue& queue, std::size_t& moves, Timestamp now,
                                            Changes& out) {
   if (!pool.gate && !pool.paused) return Passage::kStart;

@@ -168,6 +168,7 @@ enum class HistoryKind : std::uint8_t {
   kRetriedByUser,
   kWaitsForQuota,  // when due, nothing was left of a limit; a: Unix microseconds of the next attempt; text:
                    // which
+  kFellBack,       // a: attempt, which goes on elsewhere; text: provider, class: message
 };
 struct HistoryEntry {
   HistoryKind kind{};
@@ -198,6 +199,15 @@ struct JobOptions {
   friend bool operator==(const JobOptions& a, const JobOptions& b);
 };
 
+// One of the upstreams that can serve a job. Its price is today's where the job is read back.
+struct RouteStep {
+  std::string provider;
+  std::string pool;            // where it waits for it
+  std::string upstream_model;  // as the provider names it
+  friend bool operator==(const RouteStep&, const RouteStep&) = default;
+};
+constexpr std::size_t kRouteMax = 32;  // more upstreams than that are not tried
+
 // The part of a job that changes. An update writes this and leaves the body alone.
 struct JobRow {
   JobId id;  // also its age: smaller is older
@@ -215,7 +225,11 @@ struct JobRow {
   std::string model;     // as users name it
   std::string model_version;
   std::string upstream_model;  // as the provider names it
-  std::uint32_t attempt = 0;   // attempts begun; a try lost in a crash does not count
+  std::vector<RouteStep> route =
+      {};                     // upstreams in the order to try them; empty: there is only the one above
+  std::uint32_t step = 0;     // of route: the one above
+  bool falls_back = false;    // its next try belongs to the attempt that has begun
+  std::uint32_t attempt = 0;  // attempts begun; a try lost in a crash does not count
   std::uint32_t max_attempts = 3;
   std::uint32_t lost = 0;  // tries lost (crash, lease); bounded by kLostMax
   TryId current_try;       // while processing

@@ -103,20 +103,27 @@ struct Pool {
   std::array<std::uint64_t, policy::kClassCount> queued{};  // by class_index
   AccountMap<Queue*> queues;
   bool touched = false;  // stands in State::touched_
+  std::uint32_t number = 0;
+  std::unique_ptr<Gate> gate;    // what bounds its upstream; null: nothing but its slots
+  bool paused = false;           // by the operator
+  Monotonic timer{};             // its place in State::pool_timers_; none: the epoch
+  std::set<AccountId> kept_out;  // whose next can only wait for it while it is away
 };
 
 // A job in memory: a head of a window, a scheduled job within its window, or one with a live try.
 struct Job {
   Account* account = nullptr;  // row.account; never null
   JobRow row;
-  JobBodyPtr body;  // may be null: read by the runner
+  JobBodyPtr body;                   // may be null: read by the runner
+  policy::RoutePtr route = nullptr;  // as resolved; null: read from the journal, see JobRow::route
+  std::uint32_t tries_in_attempt = 0;
   Durations* took = nullptr;
   std::uint8_t percent = 0;
   std::string progress = {};
   // A call: its row is written nowhere.
   bool call = false;
   bool at_once = false;      // may start before its hold is durable
-  Duration timeout{0};       // of its try
+  Monotonic deadline{};      // of the call
   Monotonic patience_end{};  // while it waits: its place in State::patience_
 };
 
@@ -136,6 +143,7 @@ struct Try {
   Monotonic lease_until;
   Monotonic timer;  // its place in State::timers_
   bool stop_sent = false;
+  std::optional<Gate::Pass> pass = {};
   bool lost = false;  // Fault::kTryNotFenced alone: slot given back, yet still believed
 };
 
@@ -168,6 +176,12 @@ class Engine::State {
 
   // --- calls.cpp
   Result<Admitted> admit(NewCall call, Timestamp now, Changes& out);
+
+  // --- routes.cpp
+  void set_overlay(policy::OverlayPtr overlay, Timestamp now, Changes& out);
+
+  // --- holds.cpp
+  bool raise(TryId id, const policy::Amounts& more, Timestamp now, Changes& out);
 
   // --- commands.cpp
   Result<Submitted> submit(NewJob job, Timestamp now, Changes& out);
@@ -212,6 +226,7 @@ class Engine::State {
 
   EngineOptions options_;
   policy::PolicyPtr policy_;
+  policy::OverlayPtr overlay_ = std::make_shared<const policy::Overlay>();
   bool draining_ = false;
 
   std::map<AccountId, std::unique_ptr<Account>> accounts_;
@@ -267,6 +282,10 @@ class Engine::State {
   Result<Want> want_of(const Account& account, const policy::Amounts& estimate, policy::Meter count,
                        std::string content, policy::PricePtr price, bool remote,
                        const std::vector<std::string>& extras) const;
+  // The dearest of the upstreams that may serve it. Errors: the first's, where none may.
+  Result<Want> want_of(const Account& account, const policy::Amounts& estimate, policy::Meter count,
+                       std::string content, const policy::Route& route,
+                       const std::vector<std::string>& extras) const;
   Result<Want> want_of(const JobRow& row) const;  // at today's price
   std::optional<Error> refusal(const Account& account, const Want& want, Timestamp now) const;
   std::optional<Error> refusal(const Payer& payer, const Want& want, Timestamp now) const;
@@ -297,14 +316,40 @@ class Engine::State {
   Submitted submitted(const JobRow& row, Timestamp now) const;
   JobRow end_waiting(JobRow row, JobState state, HistoryEntry entry, Timestamp now, Changes& out);
 
+  // --- routes.cpp
+  std::size_t route_size(const Job& job) const;
+  policy::Candidate candidate_at(const Job& job, std::size_t at) const;
+  bool may_serve(const Account& account, const policy::Amounts& amounts,
+                 const policy::Candidate& candidate) const;
+  bool away(const Pool& pool, AccountId account, std::int64_t tokens, Timestamp now) const;
+  bool has_room(const Pool& pool, AccountId account, std::int64_t tokens, Timestamp now) const;
+  // From step `from` on: the first whose upstream is there and has room or is waited for; else the last that
+  // would let it wait. Nothing where `from` > 0 and there is none.
+  std::optional<std::size_t> choose(const Job& job, std::size_t from, bool only_with_room, Timestamp now);
+  void aim(Job& job, std::size_t at);
+  // Where it goes when its attempt begins.
+  void aim_anew(Job& job, Timestamp now);
+  // The attempt goes on elsewhere. False: there is nowhere to go.
+  bool fall_back(Job& job, const TryFailed& outcome, const Try& attempt, Timestamp now, Changes& out);
+  void stand_in_line(Job& job, Timestamp now);
+  enum class Passage : std::uint8_t { kStart, kAgain, kShut };
+  Passage pass(Pool& pool, Queue& queue, std::size_t& moves, Timestamp now, Changes& out);
+  bool move_on(Queue& queue, bool only_with_room, Timestamp now, Changes& out);
+  void shut(Pool& pool, Duration wait, Timestamp now);
+  void reopen(Pool& pool, Timestamp now);
+  void shape_gate(Pool& pool, bool full, Timestamp now);
+
   // --- tries.cpp
   void dispatch(Pool& pool, Timestamp now, Changes& out);
   void start(Queue& queue, const Order::Pick& pick, Job& job, Duration timeout, Timestamp now, Changes& out);
   // What remains of the job's time: the attempt's timeout, or less; <= 0: none is left.
+  Duration provider_timeout(const Job& job) const;  // of one try; max(): it has none
   Duration time_left(const Job& job, const policy::Plan& plan, Timestamp now) const;
-  void release(Try& attempt, Timestamp now);
+  // `used`: tokens; nothing: as many as it took.
+  void release(Try& attempt, Gate::Verdict verdict, std::optional<std::int64_t> used,
+               std::optional<Duration> retry_after, Timestamp now);
   void complete(Job& job, TryCompleted outcome, TryId id, Timestamp now, Changes& out);
-  void fail_attempt(Job& job, TryFailed outcome, TryId id, Timestamp now, Changes& out);
+  void fail_attempt(Job& job, TryFailed outcome, const Try& attempt, Timestamp now, Changes& out);
   void let_in(Group& group, Timestamp now);
   void fail_unaffordable(Job& job, Timestamp now, Changes& out);
   void fail_job(Job& job, JobError error, Timestamp now, Changes& out);
@@ -325,6 +370,9 @@ class Engine::State {
   std::size_t window_max() const;
   // The job stands in its queue, in memory or cold; writes its row. The reference dies if it went cold.
   void enqueue(Job& job, JobBodyPtr first_body, Timestamp now, Changes& out);
+  // Likewise, in the queue of another pool: it has waited since before.
+  void move_to_queue(Job& job, Timestamp now, Changes& out);
+  void put_in_window(Job& job, Queue& queue, Timestamp now, Changes& out);
   void schedule(Job& job, JobBodyPtr first_body, Timestamp now, Changes& out);
   void unqueue(Queue& queue, const JobRow& row, Batch batch);
   void unschedule(Queue& queue, const JobRow& row, Batch batch);
@@ -372,9 +420,12 @@ class Engine::State {
 
   IdSource try_ids_;
   std::set<std::pair<Monotonic, TryId>> timers_;
-  std::set<std::pair<Monotonic, AccountId>> rate_timers_;  // accounts that a rate delays
-  std::set<std::pair<Monotonic, JobId>> patience_;         // calls that wait for room
-  std::unordered_map<TryId, Late> late_;                   // at most kLateMax
+  std::set<std::pair<Monotonic, AccountId>> rate_timers_;      // accounts that a rate delays
+  std::set<std::pair<Monotonic, JobId>> patience_;             // calls that wait for room
+  std::set<std::pair<Monotonic, std::uint32_t>> pool_timers_;  // pools that may have room again, by number
+  std::vector<Pool*> pools_by_number_;
+  bool gates_full_ = false;  // a process before this one may have used every upstream to its limits
+  std::unordered_map<TryId, Late> late_;  // at most kLateMax
   std::deque<TryId> late_order_;
   std::vector<Payer*> dirty_payers_;
   std::map<std::uint64_t, policy::PolicyPtr> policies_;  // that grandfathered accounts live by
@@ -395,6 +446,8 @@ class Engine::State {
   std::deque<std::pair<Batch, std::uint64_t>> recent_order_;
   Batch recent_floor_ = 0;  // changes up to this batch may have been forgotten
 };
+
+std::vector<RouteStep> steps_of(const policy::Route& route);
 
 // Names an account's dedupe key among the subjects of "changed since".
 std::uint64_t dedupe_subject(AccountId account, std::string_view key);

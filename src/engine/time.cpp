@@ -31,6 +31,13 @@ Engine::Advanced Engine::State::advance(Timestamp now, std::size_t work_max, Cha
     account.rate_timer = {};
     sync_rings(account, now);
   }
+  while (work < work_max && !pool_timers_.empty() && pool_timers_.begin()->first <= now.mono) {
+    ++work;
+    Pool& pool = *pools_by_number_.at(pool_timers_.begin()->second);
+    pool_timers_.erase(pool_timers_.begin());
+    pool.timer = {};
+    reopen(pool, now);
+  }
   while (work < work_max && !scheduled_.empty() && scheduled_.front().first <= now.wall) {
     ++work;
     due(scheduled_.front().second, now, out);
@@ -51,6 +58,7 @@ std::optional<Duration> Engine::State::next_wakeup(Timestamp now) const {
   };
   if (!timers_.empty()) consider(timers_.begin()->first - now.mono);
   if (!patience_.empty()) consider(patience_.begin()->first - now.mono);
+  if (!pool_timers_.empty()) consider(pool_timers_.begin()->first - now.mono);
   if (!rate_timers_.empty()) consider(rate_timers_.begin()->first - now.mono);
   if (!scheduled_.empty()) consider(scheduled_.front().first - now.wall);
   if (!expiring_.empty()) consider(expiring_.front().first - now.wall);
@@ -64,7 +72,7 @@ void Engine::State::try_timer(TryId id, Timestamp now, Changes& out) {
     out.effects.emplace_back(StopTry{id, StopReason::kLeaseLost});
     tries_.erase(id);
     Try released = lost;
-    release(released, now);
+    release(released, Gate::Verdict::kUnknown, std::nullopt, std::nullopt, now);
     if (options_.fault == Fault::kTryNotFenced) {
       released.lost = true;
       tries_.emplace(id, released);
@@ -97,6 +105,7 @@ void Engine::State::due(JobId id, Timestamp now, Changes& out) {
   unschedule(queue_of(account, job.row.pool), job.row, out.batch);
   job.row.due_at = kNever;
   if (!job.row.hold && !hold_when_due(job, account, now, out)) return;
+  aim_anew(job, now);
   enqueue(job, nullptr, now, out);
 }
 

@@ -12,8 +12,45 @@ namespace {
 
 constexpr Duration kRetryAfterMax = std::chrono::hours(1);  // an upstream that asks for more is not believed
 
+constexpr Duration kTryMin =
+    std::chrono::milliseconds(1);  // a call that is picked at its deadline still starts
+
 SlotTime cost(Duration took) {
   return std::max<SlotTime>(kCostMin, took.count());
+}
+
+// What the end of a try says of its upstream.
+Gate::Verdict verdict_of(const TryOutcome& outcome, bool timed_out) {
+  if (std::holds_alternative<TryCompleted>(outcome)) return Gate::Verdict::kServed;
+  if (std::holds_alternative<TryHandedBack>(outcome)) return Gate::Verdict::kUnknown;
+  if (std::holds_alternative<TryStopped>(outcome)) {
+    return timed_out ? Gate::Verdict::kFailed : Gate::Verdict::kUnknown;
+  }
+  const auto& failed = std::get<TryFailed>(outcome);
+  switch (failed.failure) {
+    case policy::FailureClass::kTransient:
+    case policy::FailureClass::kTimeout:
+    case policy::FailureClass::kBadOutput:
+      return Gate::Verdict::kFailed;
+    case policy::FailureClass::kRateLimited:
+      return Gate::Verdict::kLimited;
+    case policy::FailureClass::kInvalidInput:
+      return Gate::Verdict::kServed;
+    case policy::FailureClass::kMisconfigured:
+      return failed.key_refused ? Gate::Verdict::kRefused : Gate::Verdict::kServed;
+  }
+  return Gate::Verdict::kUnknown;
+}
+
+// Tokens; nothing: it is not known.
+std::optional<std::int64_t> tokens_used(const TryOutcome& outcome) {
+  const auto tokens = [](const Usage& usage) { return policy::amounts_of(usage)[policy::Meter::kTokens]; };
+  if (const auto* completed = std::get_if<TryCompleted>(&outcome)) {
+    const std::int64_t used = tokens(completed->usage);
+    return used > 0 ? std::optional(used) : std::nullopt;
+  }
+  const auto* failed = std::get_if<TryFailed>(&outcome);
+  return failed != nullptr && failed->billed ? std::optional(tokens(*failed->billed)) : std::nullopt;
 }
 
 }  // namespace
@@ -23,11 +60,16 @@ void Engine::State::dispatch(Pool& pool, Timestamp now, Changes& out) {
   const auto estimate = [this, &pool](AccountId account) {
     return cost(next_of(queue_in(account, pool)).took->mean());
   };
+  std::size_t moves = 0;
   while (const auto pick = pool.order.next(estimate)) {
     Queue& queue = queue_in(pick->account, pool);
+    const Passage passage = pass(pool, queue, moves, now, out);
+    if (passage == Passage::kShut) return;
+    if (passage == Passage::kAgain) continue;
     if (!queue.calls.empty()) {
       Job& call = jobs_.at(*queue.calls.begin());
-      start(queue, *pick, call, call.timeout, now, out);
+      const Duration left = std::min(call.deadline - now.mono, provider_timeout(call));
+      start(queue, *pick, call, std::max(left, kTryMin), now, out);
       continue;
     }
     // A rate or a shared cap may have been used up by others since it entered the ring.
@@ -51,8 +93,15 @@ void Engine::State::dispatch(Pool& pool, Timestamp now, Changes& out) {
   }
 }
 
+Duration Engine::State::provider_timeout(const Job& job) const {
+  const auto provider = policy_->providers.find(job.row.provider);
+  if (provider == policy_->providers.end()) return Duration::max();
+  return provider->second.timeout.value_or(Duration::max());
+}
+
 Duration Engine::State::time_left(const Job& job, const policy::Plan& plan, Timestamp now) const {
-  const Duration attempt = job.row.options.timeout.value_or(plan.attempt_timeout);
+  const Duration attempt =
+      std::min(job.row.options.timeout.value_or(plan.attempt_timeout), provider_timeout(job));
   if (job.row.first_started_at == kNever) return std::min(attempt, plan.job_timeout);
   return std::min(attempt, job.row.first_started_at + plan.job_timeout - now.wall);
 }
@@ -93,6 +142,9 @@ void Engine::State::start(Queue& queue, const Order::Pick& pick, Job& job, Durat
               .stop_at = now.mono + timeout + options_.timeout_grace,
               .lease_until = now.mono + options_.lease,
               .timer = {}};
+  if (pool.gate) {
+    attempt.pass = pool.gate->begin(row.account, row.hold->amounts[policy::Meter::kTokens], now.mono);
+  }
   if (options_.fault == Fault::kCreditNeverSpent) attempt.pick.owed = false;
   pool.order.started(attempt.pick, attempt.charged);
   ++pool.running;
@@ -100,7 +152,11 @@ void Engine::State::start(Queue& queue, const Order::Pick& pick, Job& job, Durat
   row.state = JobState::kProcessing;
   row.current_try = attempt.id;
   row.plan = account.plan->name;
-  ++row.attempt;
+  if (!std::exchange(row.falls_back, false)) {
+    ++row.attempt;
+    job.tries_in_attempt = 0;
+  }
+  ++job.tries_in_attempt;
   row.started_at = now.wall;
   if (row.first_started_at == kNever) row.first_started_at = now.wall;
   job.percent = 0;
@@ -125,6 +181,7 @@ void Engine::State::start(Queue& queue, const Order::Pick& pick, Job& job, Durat
   effect.limit = cap;
   effect.call = job.call;
   effect.at_once = job.at_once;
+  if (attempt.pass) effect.key = pool.gate->key_name(attempt.pass->key);
   set_timer(tries_.emplace(attempt.id, attempt).first->second);
   sync_rings(account, now);
 }
@@ -141,7 +198,13 @@ void Engine::State::set_timer(Try& attempt) {
 }
 
 // Gives back the slot and makes the charge what was really taken.
-void Engine::State::release(Try& attempt, Timestamp now) {
+void Engine::State::release(Try& attempt, Gate::Verdict verdict, std::optional<std::int64_t> used,
+                            std::optional<Duration> retry_after, Timestamp now) {
+  if (attempt.pass && attempt.pool->gate) {
+    attempt.pool->gate->end(*attempt.pass, used.value_or(attempt.pass->tokens), verdict, retry_after,
+                            now.mono);
+    if (!attempt.pool->kept_out.empty()) reopen(*attempt.pool, now);
+  }
   account_for(*attempt.pool, now);
   const SlotTime took = cost(now.mono - attempt.started);
   attempt.pool->order.charge(attempt.pick, took - attempt.charged);
@@ -178,7 +241,11 @@ bool Engine::State::settle(TryId try_id, TryOutcome outcome, Timestamp now, Chan
   }
   Try attempt = it->second;
   tries_.erase(it);
-  if (!attempt.lost) release(attempt, now);
+  if (!attempt.lost) {
+    const auto* failed = std::get_if<TryFailed>(&outcome);
+    release(attempt, verdict_of(outcome, attempt.stop_sent), tokens_used(outcome),
+            failed != nullptr ? failed->retry_after : std::nullopt, now);
+  }
 
   const auto found = jobs_.find(attempt.job);
   const bool believed = found != jobs_.end() && found->second.row.state == JobState::kProcessing &&
@@ -189,10 +256,11 @@ bool Engine::State::settle(TryId try_id, TryOutcome outcome, Timestamp now, Chan
       attempt.took->add(now.mono - attempt.started);
       complete(job, std::move(*completed), try_id, now, out);
     } else if (auto* failed = std::get_if<TryFailed>(&outcome)) {
-      fail_attempt(job, std::move(*failed), try_id, now, out);
+      fail_attempt(job, std::move(*failed), attempt, now, out);
     } else if (auto* back = std::get_if<TryHandedBack>(&outcome); back != nullptr && !job.call) {
       const bool fits = charge_failed(job, try_id, EntryKind::kFailed, back->billed, now, out);
       --job.row.attempt;
+      job.row.falls_back = false;
       remember(job.row, {.kind = HistoryKind::kHandedBack, .at = now.wall, .text = "the server is stopping"});
       fits ? requeue(job, now, out) : fail_unaffordable(job, now, out);
     } else {
@@ -203,7 +271,7 @@ bool Engine::State::settle(TryId try_id, TryOutcome outcome, Timestamp now, Chan
                                                  : "the attempt stopped without being asked to",
                     .retry_after = {},
                     .billed = stopped != nullptr ? stopped->billed : std::get<TryHandedBack>(outcome).billed},
-                   try_id, now, out);
+                   attempt, now, out);
     }
   } else {
     correct_late(try_id, outcome, now, out);
@@ -250,9 +318,11 @@ Duration Engine::State::retry_delay(const Job& job, const policy::Backoff& backo
   return std::max(Duration{micros}, asked);
 }
 
-void Engine::State::fail_attempt(Job& job, TryFailed outcome, TryId id, Timestamp now, Changes& out) {
+void Engine::State::fail_attempt(Job& job, TryFailed outcome, const Try& attempt, Timestamp now,
+                                 Changes& out) {
   JobRow& row = job.row;
-  const bool fits = charge_failed(job, id, EntryKind::kFailed, outcome.billed, now, out);
+  const bool fits = charge_failed(job, attempt.id, EntryKind::kFailed, outcome.billed, now, out);
+  if (fits && fall_back(job, outcome, attempt, now, out)) return;
   const policy::Plan& plan = *job.account->plan;
   const auto& own = plan.retry.by_class[static_cast<std::size_t>(outcome.failure)];
   const policy::Backoff backoff = row.options.backoff.value_or(plan.retry.for_class(outcome.failure));
@@ -335,6 +405,7 @@ void Engine::State::lose(Job& job, TryId id, std::string_view why, Timestamp now
     return;
   }
   --row.attempt;
+  row.falls_back = false;
   ++row.lost;
   remember(row, {.kind = HistoryKind::kTryLost, .at = now.wall, .a = row.lost, .text = std::string(why)});
   if (row.lost > kLostMax) {

@@ -157,12 +157,18 @@ std::optional<QueueView> Engine::State::queue_view(const JobRow& row, Timestamp 
   if (row.state == JobState::kScheduled) {
     view.waiting_for = wants_quota ? WaitingFor::kQuota : WaitingFor::kSchedule;
     until_due = std::max<std::int64_t>(0, (row.due_at - now.wall).count());
-  } else if (draining_ || (queue != nullptr && queue->pool->slots == 0)) {
+  } else if (draining_ || (queue != nullptr && (queue->pool->slots == 0 || queue->pool->paused))) {
     view.waiting_for = WaitingFor::kPaused;
   } else {
     const auto kept = queue != nullptr ? blocked(*queue, now) : std::nullopt;
     view.waiting_for = kept ? kept->by : WaitingFor::kTurn;
     if (kept && kept->by == WaitingFor::kRateLimit) until_due = kept->wait.count();
+    if (!kept && queue != nullptr && queue->pool->gate) {
+      const auto room = queue->pool->gate->room(
+          row.account, row.hold ? row.hold->amounts[policy::Meter::kTokens] : 0, now.mono);
+      if (!room.open) view.waiting_for = WaitingFor::kProviderLimit;
+      if (!room.open && room.wait != Gate::kNoTime) until_due = room.wait.count();
+    }
   }
   view.eta_seconds = {
       seconds_up(until_due +
@@ -222,6 +228,8 @@ Why Engine::State::why(const JobRow& row, Timestamp now) const {
   const Pool& pool = *it->second;
   why.pool_running = pool.running;
   why.pool_slots = pool.slots;
+  why.pool_paused = pool.paused;
+  why.pool_down = pool.gate && pool.gate->room(row.account, 0, now.mono).down;
   const std::size_t own = policy::class_index(why.priority_class);
   for (std::size_t i = own + 1; i < policy::kClassCount; ++i) why.pool_waiting_higher += pool.queued[i];
   const Queue* queue = find_queue(*account, row.pool);
@@ -313,8 +321,13 @@ std::vector<PeriodRow> Engine::State::periods() const {
 Engine::Stats Engine::State::stats() const {
   Stats stats;
   for (const auto& [name, pool] : pools_) {
-    stats.pools.push_back(
-        {.name = name, .slots = pool->slots, .running = pool->running, .queued = pool->queued});
+    stats.pools.push_back({.name = name,
+                           .slots = pool->slots,
+                           .running = pool->running,
+                           .paused = pool->paused,
+                           .breaker_open = pool->gate && pool->gate->breaker_open(heard_),
+                           .keys = pool->gate ? pool->gate->keys(heard_) : std::vector<Gate::KeyState>{},
+                           .queued = pool->queued});
     for (const std::uint64_t queued : pool->queued) stats.queued += queued;
     stats.processing += pool->running;
   }
@@ -364,11 +377,15 @@ std::optional<JobId> Engine::State::startable(Timestamp now) const {
   for (const auto& [id, account] : accounts_) {
     for (const auto& queue : account->queues) {
       const Pool& pool = *queue->pool;
-      if (pool.running >= pool.slots || (queue->calls.empty() && !may_start_job(*queue, now))) continue;
+      if (pool.paused || pool.running >= pool.slots || (queue->calls.empty() && !may_start_job(*queue, now)))
+        continue;
       const auto configured = policy_->pools.find(pool.name);
       const std::uint32_t headroom = configured != policy_->pools.end() ? configured->second.headroom : 0;
       const bool low = account->plan->priority_class < policy::PriorityClass::kHigh;
       if (low && low_running[&pool] + headroom >= pool.slots) continue;
+      const Job& next = next_of(*queue);
+      const std::int64_t tokens = next.row.hold ? next.row.hold->amounts[policy::Meter::kTokens] : 0;
+      if (pool.gate && !pool.gate->room(id, tokens, now.mono).open) continue;
       return next_of(*queue).row.id;
     }
   }

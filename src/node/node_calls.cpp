@@ -3,26 +3,31 @@
 
 #include "node/node_impl.h"
 #include "policy/estimate.h"
-#include "policy/overlay.h"
 #include "policy/resolve.h"
 
 namespace turnpike::node {
 
-Result<engine::NewCall> NodeImpl::resolve_call(CommitLoop::Turn& turn, const CallRequest& request) {
-  const engine::Engine& engine = turn.engine();
-  if (engine.account(request.account) == nullptr)
-    return fail(ErrorCode::kNotFound, "there is no such account");
-  const policy::Policy& policy = *engine.policy();
-  const policy::Plan& plan = engine.plan_of(request.account);
-  auto route = policy::resolve(policy, plan, policy::no_overlay(), engine.account(request.account)->user_id,
-                               request.task, request.model, options_.unavailable_providers);
+Result<policy::RoutePtr> NodeImpl::route_for(const engine::Engine& engine, AccountId account,
+                                             std::string_view task, std::string_view model) const {
+  const engine::AccountRow* row = engine.account(account);
+  if (row == nullptr) return fail(ErrorCode::kNotFound, "there is no such account");
+  auto route = policy::resolve(*engine.policy(), engine.plan_of(account), *engine.overlay(), row->user_id,
+                               task, model, options_.unavailable_providers);
   if (!route) return std::unexpected(std::move(route.error()));
-  policy::Candidate candidate = std::move(route->candidates.front());
-  const policy::Amounts estimate = policy::estimate(policy.models.at(candidate.model), request.ask);
+  return std::make_shared<const policy::Route>(std::move(*route));
+}
+
+Result<engine::NewCall> NodeImpl::resolve_call(CommitLoop::Turn& turn, const CallRequest& request) {
+  auto route = route_for(turn.engine(), request.account, request.task, request.model);
+  if (!route) return std::unexpected(std::move(route.error()));
+  const policy::Policy& policy = *turn.engine().policy();
+  const policy::Plan& plan = turn.engine().plan_of(request.account);
+  const policy::Amounts estimate =
+      policy::estimate(policy.models.at((*route)->candidates.front().model), request.ask);
   return engine::NewCall{.id = JobId{turn.fresh_id()},
                          .account = request.account,
                          .task = request.task,
-                         .candidate = std::move(candidate),
+                         .route = std::move(*route),
                          .content_type = request.content_type,
                          .estimate = estimate,
                          .extras = request.ask.extras,

@@ -120,12 +120,15 @@ class NodeImpl final : public Node, public CommitListener {
   // The policies that grandfathered accounts live by.
   static std::map<std::uint64_t, policy::PolicyPtr> read_policies(
       std::vector<journal::PolicyVersionRow> rows);
+  // How the account's request is served, as things are now.
+  Result<policy::RoutePtr> route_for(const engine::Engine& engine, AccountId account, std::string_view task,
+                                     std::string_view model) const;
   Result<engine::NewCall> resolve_call(CommitLoop::Turn& turn, const CallRequest& request);
 
   std::optional<Error> refusal(const SubmitRequest& request) const;
   asio::awaitable<Result<Dedupe>> read_dedupe(AccountId account, std::string key);
   Result<SubmitAnswer> take(const SubmitRequest& request, Dedupe dedupe, engine::Batch& batch);
-  static engine::NewJob new_job(const SubmitRequest& request, JobId id, policy::Candidate candidate,
+  static engine::NewJob new_job(const SubmitRequest& request, JobId id, policy::RoutePtr route,
                                 const policy::Policy& policy, Dedupe dedupe);
   // The committed row, if the account may see it. Errors: kNotFound, kUnavailable, kIo.
   asio::awaitable<Result<engine::ColdJob>> read_job(JobId id, std::optional<AccountId> account,

@@ -147,13 +147,14 @@ std::optional<Error> NodeImpl::refusal(const SubmitRequest& request) const {
   return std::nullopt;
 }
 
-engine::NewJob NodeImpl::new_job(const SubmitRequest& request, JobId id, policy::Candidate candidate,
+engine::NewJob NodeImpl::new_job(const SubmitRequest& request, JobId id, policy::RoutePtr route,
                                  const policy::Policy& policy, Dedupe dedupe) {
-  const policy::Amounts estimate = policy::estimate(policy.models.at(candidate.model), request.ask);
+  const policy::Amounts estimate =
+      policy::estimate(policy.models.at(route->candidates.front().model), request.ask);
   return engine::NewJob{.id = id,
                         .account = request.account,
                         .task = request.task,
-                        .candidate = std::move(candidate),
+                        .route = std::move(route),
                         .priority = request.priority,
                         .run_at = request.run_at,
                         .max_attempts = request.max_attempts,
@@ -186,16 +187,12 @@ Result<SubmitAnswer> NodeImpl::take(const SubmitRequest& request, Dedupe dedupe,
   if (turn.overloaded()) {
     return std::unexpected(unavailable("the server is overloaded; try again", std::chrono::seconds(1)));
   }
-  const engine::AccountRow* account = engine.account(request.account);
-  if (account == nullptr) return fail(ErrorCode::kNotFound, "there is no such account");
-  auto route = policy::resolve(*engine.policy(), engine.plan_of(request.account), policy::no_overlay(),
-                               account->user_id, request.task, request.model, options_.unavailable_providers);
+  auto route = route_for(engine, request.account, request.task, request.model);
   if (!route) return std::unexpected(std::move(route.error()));
   const engine::JobBodyPtr known = dedupe.job ? dedupe.job->body : nullptr;
-  auto submitted =
-      engine.submit(new_job(request, JobId{turn.fresh_id()}, std::move(route->candidates.front()),
-                            *engine.policy(), std::move(dedupe)),
-                    turn.now(), turn.changes());
+  auto submitted = engine.submit(
+      new_job(request, JobId{turn.fresh_id()}, std::move(*route), *engine.policy(), std::move(dedupe)),
+      turn.now(), turn.changes());
   if (!submitted) return std::unexpected(std::move(submitted.error()));
   SubmitAnswer answer;
   answer.deduplicated = submitted->deduplicated;

@@ -1,6 +1,6 @@
 // The batch that gathers while the one before it is being committed: what engine commands changed, merged so
-// that the last state of a job or account wins and is written once. (Of books and counts the engine itself tells
-// one row a batch.)
+// that the last state of a job or account wins and is written once. (Of books and counts the engine itself
+// tells one row a batch.)
 #pragma once
 
 #include <boost/unordered/unordered_flat_map.hpp>

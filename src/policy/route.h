@@ -1,6 +1,7 @@
 // How a request is served: what resolve() found.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -26,5 +27,7 @@ struct Route {
   bool canary = false;    // the candidate of a canary
   std::string canary_id;  // of the canary that decided, for either of its sides; empty: none did
 };
+
+using RoutePtr = std::shared_ptr<const Route>;
 
 }  // namespace turnpike::policy

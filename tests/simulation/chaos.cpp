@@ -66,6 +66,7 @@ class Chaos {
  private:
   Fate random_fate();
   void act();
+  policy::RoutePtr some_route();
   void submit();
   void submit_reading_key(engine::NewJob job, int rereads_left);
   void cancel();
@@ -152,6 +153,14 @@ void Chaos::act() {
   crash();
 }
 
+policy::RoutePtr Chaos::some_route() {
+  policy::Candidate one = candidate(fmt::format("p{}", random_.below(shape_.pools)));
+  one.price = world_.policy()->price(one.provider, one.upstream_model);
+  const auto provider = world_.policy()->providers.find(one.provider);
+  one.remote = provider != world_.policy()->providers.end() && policy::is_remote(provider->second.kind);
+  return std::make_shared<const policy::Route>(policy::Route{.candidates = {std::move(one)}});
+}
+
 void Chaos::submit() {
   const std::int64_t count = random_.chance(100) ? random_.between(2, 20) : 1;
   const AccountId account = some_account();
@@ -160,11 +169,7 @@ void Chaos::submit() {
     job.id = world_.fresh_job_id();
     job.account = account;
     job.task = fmt::format("task{}", random_.below(3));
-    job.candidate = candidate(fmt::format("p{}", random_.below(shape_.pools)));
-    job.candidate.price = world_.policy()->price(job.candidate.provider, job.candidate.upstream_model);
-    const auto provider = world_.policy()->providers.find(job.candidate.provider);
-    job.candidate.remote =
-        provider != world_.policy()->providers.end() && policy::is_remote(provider->second.kind);
+    job.route = some_route();
     job.estimate[policy::Meter::kInputTokens] = random_.between(0, 150);
     job.estimate[policy::Meter::kOutputTokens] = random_.between(0, 150);
     job.estimate[policy::Meter::kTokens] =

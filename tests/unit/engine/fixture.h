@@ -114,17 +114,25 @@ class EngineTest : public ::testing::Test {
     keep(out);
     return made->row.id;
   }
+  // One candidate a pool, of the provider of that name; "pool" belongs to "provider".
+  policy::RoutePtr route(const std::vector<std::string>& pools) const {
+    policy::Route made;
+    for (const std::string& pool : pools) {
+      made.candidates.push_back({.provider = pool == "pool" ? "provider" : pool,
+                                 .pool = pool,
+                                 .model = "m",
+                                 .model_version = "1",
+                                 .upstream_model = "u",
+                                 .price = price_});
+    }
+    return std::make_shared<const policy::Route>(std::move(made));
+  }
   NewJob job(AccountId owner) {
     NewJob job;
     job.id = JobId{++ids_};
     job.account = owner;
     job.task = "task";
-    job.candidate = {.provider = "provider",
-                     .pool = "pool",
-                     .model = "m",
-                     .model_version = "1",
-                     .upstream_model = "u",
-                     .price = price_};
+    job.route = route({"pool"});
     job.body = std::make_shared<JobBody>();
     return job;
   }

@@ -38,7 +38,7 @@ class MoneyTest : public EngineTest {
     call.id = JobId{++ids_};
     call.account = owner;
     call.task = "task";
-    call.candidate = job(owner).candidate;
+    call.route = job(owner).route;
     call.patience = patience;
     call.timeout = seconds(30);
     call.body = std::make_shared<JobBody>();

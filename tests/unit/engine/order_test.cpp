@@ -146,7 +146,7 @@ TEST_F(Order, AFullPoolHoldsUpNoOther) {
   submit(owner);
   submit(owner);
   NewJob elsewhere = job(owner);
-  elsewhere.candidate.pool = "other";
+  elsewhere.route = route({"other"});
   EXPECT_TRUE(runs(submit(std::move(elsewhere))));
 }
 
