@@ -32,6 +32,10 @@ Result<void> unpack_terms(std::string_view packed, engine::AccountRow& row);
 void pack_period(const engine::PeriodRow& row, std::string& out);
 Result<void> unpack_period(std::string_view packed, engine::PeriodRow& row);
 
+// Whole rows of periods, their columns included.
+void pack_periods(const std::vector<const engine::PeriodRow*>& rows, std::string& out);
+Result<std::vector<engine::PeriodRow>> unpack_periods(std::string_view packed);
+
 // The ledger's entries of a batch; `at` is the time of the batch.
 void pack_entries(const std::vector<const engine::LedgerEntry*>& entries, Wall at, std::string& out);
 Result<std::vector<engine::LedgerEntry>> unpack_entries(std::string_view packed, Wall at);
