@@ -235,7 +235,7 @@ engine::PeriodRow period_of(std::uint64_t account, Wall at) {
   return row;
 }
 
-// A batch of the next `callers` of `accounts`, in turn.
+// A batch of the next `callers` of `accounts`, in turn, but not in the order of their ids.
 struct Calls {
   Commit commit;
   std::uint64_t accounts, callers, first = 0;
@@ -248,17 +248,18 @@ struct Calls {
     for (std::uint64_t i = 0; i <= callers; ++i)
       commit.mutations.emplace_back(engine::PutPeriod{period_of(i, commit.at)});
   }
+  AccountId caller(std::uint64_t i) const { return {1 + (first + i) * 7919 % accounts}; }
   void next(Batch batch) {
     commit.batch = batch;
     for (std::uint64_t i = 0; i < kCalls; ++i) {
       auto& entry = std::get<engine::AddEntry>(commit.mutations[i]).entry;
-      entry.account = {1 + (first + i % callers) % accounts};
+      entry.account = caller(i % callers);
       entry.job = {++id};
       entry.try_id = {++id};
     }
     for (std::uint64_t i = 0; i <= callers; ++i) {
       auto& row = std::get<engine::PutPeriod>(commit.mutations[kCalls + i]).row;
-      if (i > 0) row.account = {1 + (first + i - 1) % accounts};
+      if (i > 0) row.account = caller(i - 1);
       row.used[policy::Meter::kTokens] = static_cast<std::int64_t>(id);
       row.cost_used = {static_cast<std::int64_t>(id)};
     }
