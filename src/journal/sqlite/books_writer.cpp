@@ -86,9 +86,10 @@ int BooksWriter::close(Batch batch) {
   for (auto it = gathered_periods_.rbegin(); it != gathered_periods_.rend(); ++it)
     periods_.push_back(std::move(it->second));
   gathered_periods_.clear();
-  gathered_batches_ = 0;
+  // In as many commits as they were gathered in: before the next are, unless these come faster.
+  const std::size_t batches = std::exchange(gathered_batches_, 0);
+  slice_rows_ = std::max(kSliceRows, (periods_.size() + usage_.size() + batches - 1) / batches);
   folding_to_ = batch;
-  slice_rows_ = std::max(kSliceRows, (periods_.size() + usage_.size() + kGatherBatches - 1) / kGatherBatches);
   return folding() ? SQLITE_OK : finish_fold();
 }
 
