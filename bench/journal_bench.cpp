@@ -3,6 +3,7 @@
 #include <unistd.h>
 #include <cstdlib>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
@@ -203,52 +204,96 @@ BENCHMARK_F(Million, JobById)(benchmark::State& state) {
   }
 }
 
-// What calls add: in each group 256 entries over 64 accounts, and the period rows of these accounts and of
-// the platform.
+// What calls add: in each group 256 entries over some accounts, and the period rows of these accounts and of
+// the platform. The batch is built beforehand, but for its numbers: what the journal does is measured alone.
+constexpr std::uint64_t kCalls = 256;
+
+engine::LedgerEntry call_entry(std::uint64_t account, Wall at) {
+  engine::LedgerEntry entry;
+  entry.at = at;
+  entry.account = {account};
+  entry.plan = "pro";
+  entry.attempt = 1;
+  entry.call = true;
+  entry.task = "text";
+  entry.provider = entry.model = "sandbox";
+  entry.meters[policy::Meter::kTokens] = 150;
+  entry.meters[policy::Meter::kInputTokens] = 100;
+  entry.meters[policy::Meter::kOutputTokens] = 50;
+  entry.meters[policy::Meter::kCalls] = 1;
+  entry.cost = {45'000};
+  entry.account_period = entry.platform_period = at;
+  return entry;
+}
+
+engine::PeriodRow period_of(std::uint64_t account, Wall at) {
+  engine::PeriodRow row;
+  row.scope = account == 0 ? engine::Scope::kPlatform : engine::Scope::kAccount;
+  row.account = {account};
+  row.start = at;
+  row.end = at + std::chrono::hours(24 * 30);
+  return row;
+}
+
+// A batch of the next `callers` of `accounts`, in turn, but not in the order of their ids.
+struct Calls {
+  Commit commit;
+  std::uint64_t accounts, callers, first = 0;
+  std::uint64_t id = 0;
+
+  explicit Calls(std::uint64_t of) : accounts(of), callers(std::min(of, kCalls)) {
+    commit.at = wall_from_seconds(1'800'000'000);
+    for (std::uint64_t i = 0; i < kCalls; ++i)
+      commit.mutations.emplace_back(engine::AddEntry{call_entry(1, commit.at)});
+    for (std::uint64_t i = 0; i <= callers; ++i)
+      commit.mutations.emplace_back(engine::PutPeriod{period_of(i, commit.at)});
+  }
+  AccountId caller(std::uint64_t i) const { return {1 + (first + i) * 7919 % accounts}; }
+  void next(Batch batch) {
+    commit.batch = batch;
+    for (std::uint64_t i = 0; i < kCalls; ++i) {
+      auto& entry = std::get<engine::AddEntry>(commit.mutations[i]).entry;
+      entry.account = caller(i % callers);
+      entry.job = {++id};
+      entry.try_id = {++id};
+    }
+    for (std::uint64_t i = 0; i <= callers; ++i) {
+      auto& row = std::get<engine::PutPeriod>(commit.mutations[kCalls + i]).row;
+      if (i > 0) row.account = caller(i - 1);
+      row.used[policy::Meter::kTokens] = static_cast<std::int64_t>(id);
+      row.cost_used = {static_cast<std::int64_t>(id)};
+    }
+    first = (first + callers) % accounts;
+  }
+};
+
 void calls(benchmark::State& state) {
-  constexpr std::uint64_t kCalls = 256, kCallers = 64;
   const Folder folder;
   auto journal = open_sqlite(folder.path(), {});
   if (!journal) throw std::runtime_error(journal.error().message);
-  std::uint64_t id = 0;
+  Calls group(static_cast<std::uint64_t>(state.range(0)));
   for (auto _ : state) {
-    Commit commit;
-    commit.batch = (*journal)->last_batch() + 1;
-    commit.at = wall_from_seconds(1'800'000'000);
-    for (std::uint64_t i = 0; i < kCalls; ++i) {
-      engine::LedgerEntry entry;
-      entry.at = commit.at;
-      entry.account = {1 + i % kCallers};
-      entry.plan = "pro";
-      entry.job = {++id};
-      entry.attempt = 1;
-      entry.try_id = {++id};
-      entry.call = true;
-      entry.task = "text";
-      entry.provider = entry.model = "sandbox";
-      entry.meters[policy::Meter::kTokens] = 150;
-      entry.meters[policy::Meter::kInputTokens] = 100;
-      entry.meters[policy::Meter::kOutputTokens] = 50;
-      entry.meters[policy::Meter::kCalls] = 1;
-      entry.cost = {45'000};
-      entry.account_period = entry.platform_period = commit.at;
-      commit.mutations.emplace_back(engine::AddEntry{entry});
-    }
-    for (std::uint64_t i = 0; i <= kCallers; ++i) {
-      engine::PeriodRow row;
-      row.scope = i == 0 ? engine::Scope::kPlatform : engine::Scope::kAccount;
-      row.account = {i};
-      row.start = commit.at;
-      row.end = commit.at + std::chrono::hours(24 * 30);
-      row.used[policy::Meter::kTokens] = static_cast<std::int64_t>(id);
-      row.cost_used = {static_cast<std::int64_t>(id)};
-      commit.mutations.emplace_back(engine::PutPeriod{row});
-    }
-    if (auto done = (*journal)->commit(commit); !done) throw std::runtime_error(done.error().message);
+    group.next((*journal)->last_batch() + 1);
+    if (auto done = (*journal)->commit(group.commit); !done) throw std::runtime_error(done.error().message);
   }
   state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(kCalls));
 }
-BENCHMARK(calls)->UseRealTime();
+BENCHMARK(calls)->Arg(64)->Arg(1'000)->Arg(100'000)->UseRealTime();
+
+// The page of costs, asked while the most is gathered: 31 groups of calls of 64 accounts.
+void usage_while_gathering(benchmark::State& state) {
+  const Folder folder;
+  auto journal = open_sqlite(folder.path(), {});
+  if (!journal) throw std::runtime_error(journal.error().message);
+  Calls group(64);
+  for (Batch batch = 1; batch <= 31; ++batch) {
+    group.next(batch);
+    if (auto done = (*journal)->commit(group.commit); !done) throw std::runtime_error(done.error().message);
+  }
+  const UsageQuery query{.from = wall_from_seconds(0), .to = wall_from_seconds(2'000'000'000), .account = {}};
+  for (auto _ : state) benchmark::DoNotOptimize((*journal)->usage(query));
+}
+BENCHMARK(usage_while_gathering)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace turnpike::journal

@@ -283,7 +283,7 @@ struct DropJob {
 struct PutPeriod {  // key: scope, account or team, start
   PeriodRow row;
 };
-// Appended, never merged. The journal rolls it up by hour and by day in the same commit.
+// Appended, never merged. Reads find it rolled up by hour and by day from the same commit on.
 struct AddEntry {
   LedgerEntry entry;
 };

@@ -1,6 +1,8 @@
-// Writing and reading packed bytes. Used by pack.cpp alone.
+// Writing and reading packed bytes. Used by pack*.cpp alone.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -13,11 +15,14 @@ class ByteWriter {
 
   void u8(std::uint8_t v) { out_.push_back(static_cast<char>(v)); }
   void varint(std::uint64_t v) {
+    std::array<char, 10> bytes;  // NOLINT(cppcoreguidelines-pro-type-member-init): written before it is read
+    std::size_t size = 0;
     while (v >= 0x80) {
-      u8(static_cast<std::uint8_t>(v | 0x80));
+      bytes[size++] = static_cast<char>(v | 0x80);
       v >>= 7;
     }
-    u8(static_cast<std::uint8_t>(v));
+    bytes[size++] = static_cast<char>(v);
+    out_.append(bytes.data(), size);
   }
   void zigzag(std::int64_t v) {
     varint((static_cast<std::uint64_t>(v) << 1) ^ static_cast<std::uint64_t>(v >> 63));
@@ -27,7 +32,9 @@ class ByteWriter {
     zigzag(static_cast<std::int64_t>(static_cast<std::uint64_t>(v) - static_cast<std::uint64_t>(from)));
   }
   void fixed64(std::uint64_t v) {
-    for (unsigned shift = 0; shift < 64; shift += 8) u8(static_cast<std::uint8_t>(v >> shift));
+    std::array<char, 8> bytes{};
+    for (unsigned i = 0; i < 8; ++i) bytes[i] = static_cast<char>(v >> (8 * i));
+    out_.append(bytes.data(), bytes.size());
   }
   void text(std::string_view v) {
     varint(v.size());

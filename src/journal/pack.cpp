@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "journal/bytes.h"
+#include "journal/pack_parts.h"
 
 namespace turnpike::journal {
 namespace {
@@ -15,8 +15,6 @@ using engine::HistoryKind;
 constexpr std::uint8_t kHeadFirst = 1;  // without money: what journals before holds have
 constexpr std::uint8_t kHeadVersion = 2;
 constexpr std::uint8_t kTermsVersion = 1;
-constexpr std::uint8_t kPeriodVersion = 1;
-constexpr std::uint8_t kEntriesVersion = 1;
 constexpr std::uint8_t kBodyVersion = 1;
 constexpr std::uint8_t kEventsVersion = 1;
 constexpr std::uint8_t kChangesVersion = 1;
@@ -28,12 +26,6 @@ constexpr std::uint8_t kHasStartedAt = 4;
 constexpr std::uint8_t kHasBackoff = 8;
 constexpr std::uint8_t kHasTimeout = 16;
 constexpr std::uint8_t kHasError = 32;
-
-std::unexpected<Error> malformed(const char* what) {
-  return fail(ErrorCode::kInternal,
-              std::string("the journal holds ") + what +
-                  " that cannot be read: the database is damaged, restore it from a backup");
-}
 
 void write(ByteWriter& out, const policy::Backoff& backoff) {
   out.zigzag(backoff.base.count());
@@ -86,25 +78,6 @@ HistoryEntry read_history(ByteReader& in, Wall created_at) {
   entry.b = in.zigzag();
   entry.text = in.text();
   return entry;
-}
-
-// A mask of the amounts that are not zero, then these.
-void write(ByteWriter& out, const policy::Amounts& amounts) {
-  std::uint64_t mask = 0;
-  for (std::size_t i = 0; i < policy::kMeterCount; ++i) mask |= std::uint64_t{amounts.of[i] != 0} << i;
-  out.varint(mask);
-  for (const std::int64_t amount : amounts.of) {
-    if (amount != 0) out.zigzag(amount);
-  }
-}
-policy::Amounts read_amounts(ByteReader& in) {
-  policy::Amounts amounts;
-  const std::uint64_t mask = in.varint();
-  if (mask >= std::uint64_t{1} << policy::kMeterCount) in.spoil();
-  for (std::size_t i = 0; i < policy::kMeterCount; ++i) {
-    if ((mask >> i & 1) != 0) amounts.of[i] = in.zigzag();
-  }
-  return amounts;
 }
 
 void write(ByteWriter& out, const std::optional<Rate>& rate) {
@@ -169,7 +142,7 @@ policy::PricePtr read_price(ByteReader& in) {
 void write(ByteWriter& out, const engine::Hold& hold, std::int64_t created) {
   out.u8(static_cast<std::uint8_t>((hold.price ? 1 : 0) | (hold.may_bill ? 2 : 0) |
                                    (hold.team.empty() ? 0 : 4)));
-  write(out, hold.amounts);
+  write_amounts(out, hold.amounts);
   out.zigzag(hold.cost.nanos);
   out.text(hold.content);
   out.difference(unix_micros(hold.account_period), created);
@@ -250,7 +223,7 @@ void pack_head(const engine::JobRow& row, std::string& buffer) {
   for (const auto& entry : row.history) write(out, entry, row.created_at);
   out.zigzag(row.cost.nanos);
   out.text(row.content_type);
-  write(out, row.estimate);
+  write_amounts(out, row.estimate);
   out.u8(row.hold ? 1 : 0);
   if (row.hold) write(out, *row.hold, created);
 }
@@ -348,121 +321,6 @@ Result<void> unpack_terms(std::string_view packed, engine::AccountRow& row) {
   }
   if (!in.at_end()) return malformed("an account");
   return {};
-}
-
-void pack_period(const engine::PeriodRow& row, std::string& buffer) {
-  ByteWriter out(buffer);
-  out.u8(kPeriodVersion);
-  for (const auto* amounts : {&row.used, &row.held, &row.calls_held, &row.debt}) write(out, *amounts);
-  for (const Money money : {row.cost_used, row.cost_held, row.cost_calls_held, row.cost_debt})
-    out.zigzag(money.nanos);
-  out.varint(row.holds);
-  out.varint(row.content.size());
-  for (const auto& content : row.content) {
-    out.text(content.type);
-    out.zigzag(content.used);
-    out.zigzag(content.held);
-    out.zigzag(content.calls_held);
-  }
-  out.varint(row.told.size());
-  for (const auto& [number, permille] : row.told) {
-    out.u8(number);
-    out.varint(permille);
-  }
-}
-
-Result<void> unpack_period(std::string_view packed, engine::PeriodRow& row) {
-  ByteReader in(packed);
-  if (in.u8() != kPeriodVersion) return malformed("a period");
-  for (auto* amounts : {&row.used, &row.held, &row.calls_held, &row.debt}) *amounts = read_amounts(in);
-  for (auto* money : {&row.cost_used, &row.cost_held, &row.cost_calls_held, &row.cost_debt})
-    *money = {in.zigzag()};
-  row.holds = in.varint();
-  row.content.resize(in.count(4));
-  for (auto& content : row.content) {
-    content.type = in.text();
-    content.used = in.zigzag();
-    content.held = in.zigzag();
-    content.calls_held = in.zigzag();
-  }
-  row.told.resize(in.count(2));
-  for (auto& [number, permille] : row.told) {
-    number = in.u8();
-    permille = in.u32();
-  }
-  if (!in.at_end()) return malformed("a period");
-  return {};
-}
-
-// Texts repeat from entry to entry: each stands once, in front, and entries name it by its number.
-void pack_entries(const std::vector<const engine::LedgerEntry*>& entries, Wall at, std::string& buffer) {
-  std::vector<std::string_view> texts;
-  const auto number_of = [&texts](std::string_view text) {
-    const auto number = static_cast<std::uint64_t>(std::ranges::find(texts, text) - texts.begin());
-    if (number == texts.size()) texts.push_back(text);
-    return number;
-  };
-  std::string rows;
-  ByteWriter out(rows);
-  for (const auto* entry : entries) {
-    out.u8(static_cast<std::uint8_t>(static_cast<unsigned>(entry->kind) | (entry->call ? 0x80U : 0U)));
-    out.difference(unix_micros(entry->at), unix_micros(at));
-    out.fixed64(entry->account.value);
-    out.fixed64(entry->job.value);
-    out.fixed64(entry->try_id.value);
-    out.varint(entry->attempt);
-    for (const std::string* text : {&entry->team, &entry->plan, &entry->task, &entry->provider, &entry->model,
-                                    &entry->model_version, &entry->content})
-      out.varint(number_of(*text));
-    out.varint(entry->price_version);
-    write(out, entry->meters);
-    out.zigzag(entry->cost.nanos);
-    out.zigzag(entry->debt.nanos);
-    for (const Wall period : {entry->account_period, entry->team_period, entry->platform_period})
-      out.zigzag(unix_micros(period));
-  }
-  ByteWriter head(buffer);
-  head.u8(kEntriesVersion);
-  head.varint(texts.size());
-  for (const auto text : texts) head.text(text);
-  head.varint(entries.size());
-  buffer += rows;
-}
-
-Result<std::vector<engine::LedgerEntry>> unpack_entries(std::string_view packed, Wall at) {
-  ByteReader in(packed);
-  if (in.u8() != kEntriesVersion) return malformed("the ledger");
-  std::vector<std::string> texts(in.count(1));
-  for (auto& text : texts) text = in.text();
-  std::vector<engine::LedgerEntry> entries(in.count(40));
-  for (auto& entry : entries) {
-    const auto kind = in.u8();
-    entry.call = (kind & 0x80) != 0;
-    if ((kind & 0x7f) > static_cast<std::uint8_t>(engine::EntryKind::kCallsLost)) in.spoil();
-    entry.kind = static_cast<engine::EntryKind>(kind & 0x7f);
-    entry.at = wall_from_micros(in.difference(unix_micros(at)));
-    entry.account = {in.fixed64()};
-    entry.job = {in.fixed64()};
-    entry.try_id = {in.fixed64()};
-    entry.attempt = in.u32();
-    for (std::string* text : {&entry.team, &entry.plan, &entry.task, &entry.provider, &entry.model,
-                              &entry.model_version, &entry.content}) {
-      const auto number = in.varint();
-      if (number >= texts.size()) {
-        in.spoil();
-      } else {
-        *text = texts[number];
-      }
-    }
-    entry.price_version = in.varint();
-    entry.meters = read_amounts(in);
-    entry.cost = {in.zigzag()};
-    entry.debt = {in.zigzag()};
-    for (Wall* period : {&entry.account_period, &entry.team_period, &entry.platform_period})
-      *period = wall_from_micros(in.zigzag());
-  }
-  if (!in.at_end()) return malformed("the ledger");
-  return entries;
 }
 
 void pack_body(const engine::JobBody& body, std::string& buffer) {

@@ -1,9 +1,9 @@
-// The packed forms in which the journal keeps what it never looks up: the head of a job, its body, the events
-// and the changed keys of a batch. Each begins with a version byte; what is read is checked against its
-// bounds, so that a damaged row is an Error and never a crash.
+// The packed forms in which the journal keeps what it never looks up: the head of a job, its body, the
+// events, the entries, the changed periods and the changed keys of a batch. Each begins with a version byte;
+// what is read is checked against its bounds, so that a damaged row is an Error and never a crash.
 //
 // Integers are LEB128 varints (signed ones zigzagged), times differences in microseconds, ids 8 bytes little
-// endian, texts a length and their bytes.
+// endian where nothing else is said, texts a length and their bytes.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,17 @@ Result<void> unpack_terms(std::string_view packed, engine::AccountRow& row);
 void pack_period(const engine::PeriodRow& row, std::string& out);
 Result<void> unpack_period(std::string_view packed, engine::PeriodRow& row);
 
-// The ledger's entries of a batch; `at` is the time of the batch.
+// Whole rows of periods, their columns included, for a batch that changed them. Of each: scope | 0x80 if
+// current, account, team, start (difference from the row before), end (from its start), then as pack_period.
+void pack_periods(const std::vector<const engine::PeriodRow*>& rows, std::string& out);
+Result<std::vector<engine::PeriodRow>> unpack_periods(std::string_view packed);
+
+// The ledger's entries of a batch; `at` is the time of the batch. The texts they name stand in front, each
+// once. Of each entry: kind | 0x80 for a call, time, a bit for each of its seven texts that differs from that
+// of the entry before, the numbers of these, account, job, try (difference from job), attempt, price version,
+// meters, cost, debt, starts of the three periods; times, account, job, price version and periods are
+// differences from the entry before, the first time from `at`. Version 1, which is still read, has every
+// field whole.
 void pack_entries(const std::vector<const engine::LedgerEntry*>& entries, Wall at, std::string& out);
 Result<std::vector<engine::LedgerEntry>> unpack_entries(std::string_view packed, Wall at);
 

@@ -277,12 +277,32 @@ CREATE TABLE alerts(
 CREATE INDEX alerts_at ON alerts(at);
 )sql";
 
+// Books are folded into their tables later than their batches.
+constexpr const char* kFifth = R"sql(
+-- Periods as batches left them, until they are folded into table periods: one row for each batch that changed any.
+CREATE TABLE period_changes(
+  batch   INTEGER PRIMARY KEY,  -- the batch
+  changed BLOB NOT NULL         -- packed: whole rows of periods
+) STRICT;
+
+-- One row: tables periods and usage have everything up to this batch. What came later is in ledger and
+-- period_changes, and stands over these tables until it is folded.
+CREATE TABLE folded(
+  id    INTEGER PRIMARY KEY CHECK(id=1),  -- 1
+  batch INTEGER NOT NULL                  -- the batch
+) STRICT;
+INSERT INTO folded SELECT 1, coalesce(max(batch), 0) FROM log;
+
+ALTER TABLE usage ADD COLUMN batch INTEGER NOT NULL DEFAULT 0;  -- the row counts entries up to this batch, or up to folded.batch if that is later
+)sql";
+
 // Step n brings version n to version n + 1. Released steps are never edited.
 struct Step {
   const char* sql;
   Result<void> (*after)(Connection&) = nullptr;  // in the same transaction
 };
-constexpr std::array kSteps{Step{kFirst}, Step{kSecond}, Step{kThird, chain_audit}, Step{kFourth}};
+constexpr std::array kSteps{Step{kFirst}, Step{kSecond}, Step{kThird, chain_audit}, Step{kFourth},
+                            Step{kFifth}};
 
 Result<int> version_of(Connection& connection) {
   if (auto made = connection.run("CREATE TABLE IF NOT EXISTS schema_version(\n"

@@ -33,13 +33,7 @@ Result<Recovered> Reader::recover() {
     recovered.queues = queues();
     recovered.processing = processing(recovered.last_batch);
     recovered.keys = keys();
-    {
-      auto& open = db_.statement(
-          "SELECT scope, account, team, start, ends, current, books FROM periods "
-          "INDEXED BY periods_open WHERE open=1 ORDER BY scope, account, team, start");
-      const StatementScope scope(open);
-      recovered.periods = periods(open);
-    }
+    recovered.periods = open_periods();
     recovered.grandfathered = policies(
         "SELECT version, hash, text, applied, applied_by, reason, price_version FROM policy_versions "
         "WHERE version IN (SELECT DISTINCT plan_version FROM accounts WHERE plan_version>0) ORDER BY "

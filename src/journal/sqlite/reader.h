@@ -8,6 +8,7 @@
 
 #include "journal/journal.h"
 #include "journal/sqlite/database.h"
+#include "journal/usage_sums.h"
 
 namespace turnpike::journal::sqlite {
 
@@ -52,6 +53,8 @@ class Reader {
   struct Failed;
 
   bool next(Statement& statement);  // true: a row
+  template <typename Value>
+  static Value take(Result<Value> result);  // what is in it, or Failed
   Batch snapshot_batch();
   StoredJob stored(Statement& row, Batch at);
   engine::JobBodyPtr body(Statement& row, int column, JobId id, bool large_too);
@@ -63,7 +66,12 @@ class Reader {
   void group_ids(const JobQuery& query, engine::JobState state, std::size_t count, std::vector<JobId>& ids);
   std::vector<engine::AccountRow> accounts();
   std::vector<engine::PutQueueCount> queues();
-  std::vector<engine::PeriodRow> periods(Statement& query);
+  std::vector<engine::PeriodRow> periods(Statement& query);  // as the table has them
+  // `stored` with what was changed since: in the order of their keys, and all that was changed among them.
+  std::vector<engine::PeriodRow> with_changes(std::vector<engine::PeriodRow> stored,
+                                              std::optional<AccountId> account);
+  std::vector<engine::PeriodRow> open_periods();
+  UsageSums uncounted(const UsageQuery& question);
   std::vector<KeyRow> keys();
   std::vector<StoredJob> processing(Batch at);
   std::vector<ArtifactRow> artifacts(Statement& query);

@@ -7,6 +7,7 @@
 #include "journal/recount.h"
 #include "journal/sqlite/reader.h"
 #include "journal/sqlite/snapshot.h"
+#include "journal/sqlite/unfolded.h"
 
 namespace turnpike::journal::sqlite {
 namespace {
@@ -44,21 +45,72 @@ std::vector<engine::PeriodRow> Reader::periods(Statement& query) {
   return rows;
 }
 
+// What the tables lack is laid over what was read of them.
+std::vector<engine::PeriodRow> Reader::with_changes(std::vector<engine::PeriodRow> stored,
+                                                    std::optional<AccountId> account) {
+  auto rows = take(changed_periods(db_, take(folded_to(db_)), account));
+  for (auto& row : stored) {
+    auto key = key_of(row);
+    rows.try_emplace(std::move(key), std::move(row));
+  }
+  std::vector<engine::PeriodRow> all;
+  all.reserve(rows.size());
+  for (auto& [key, row] : rows) all.push_back(std::move(row));
+  return all;
+}
+
+std::vector<engine::PeriodRow> Reader::open_periods() {
+  auto& query = db_.statement(
+      "SELECT scope, account, team, start, ends, current, books FROM periods "
+      "INDEXED BY periods_open WHERE open=1 ORDER BY scope, account, team, start");
+  const StatementScope scope(query);
+  auto rows = with_changes(periods(query), std::nullopt);
+  std::erase_if(rows, [](const auto& row) { return !row.current && row.holds == 0; });
+  return rows;
+}
+
 Result<std::vector<engine::PeriodRow>> Reader::periods(AccountId account, std::size_t limit) {
   return in_snapshot([&] {
+    limit = std::min(limit, kRowsMax);
     auto& query = db_.statement(
         "SELECT scope, account, team, start, ends, current, books FROM periods "
         "WHERE scope=0 AND account=?1 AND team='' ORDER BY start DESC LIMIT ?2");
     const StatementScope scope(query);
     query.bind_id(1, account.value);
-    query.bind(2, static_cast<std::int64_t>(std::min(limit, kRowsMax)));
-    return periods(query);
+    query.bind(2, static_cast<std::int64_t>(limit));
+    auto rows = with_changes(periods(query), account);
+    std::ranges::reverse(rows);
+    if (rows.size() > limit) rows.resize(limit);
+    return rows;
   });
+}
+
+// The sums of `question` that the table lacks, grouped as it asks.
+UsageSums Reader::uncounted(const UsageQuery& question) {
+  const auto wanted = [&question](const UsageKey& key) {
+    return key.grain == question.grain && key.at >= question.from && key.at < question.to &&
+           (!question.account || !*question.account || key.account == *question.account);
+  };
+  UsageSums groups;
+  for (auto& [key, sum] : take(uncounted_sums(db_, take(folded_to(db_)), wanted))) {
+    UsageKey group{
+        .grain = key.grain, .at = kNever, .account = {}, .plan = {}, .task = {}, .model = {}, .provider = {}};
+    if (question.by_time) group.at = key.at;
+    if (question.by_account) group.account = key.account;
+    if (question.by_plan) group.plan = key.plan;
+    if (question.by_task) group.task = key.task;
+    if (question.by_model) group.model = key.model;
+    if (question.by_provider) group.provider = key.provider;
+    add(groups[std::move(group)], sum);
+  }
+  return groups;
 }
 
 // Grouping is by constants where a key is not told apart, so that one statement serves all questions.
 Result<UsageReport> Reader::usage(const UsageQuery& question) {
   return in_snapshot([&] {
+    // The first groups of both, added up, are the first of all: both are in the order of UsageKey.
+    UsageSums groups = uncounted(question);
     auto& query = db_.statement(
         "SELECT iif(?5, at, 0) AS t, iif(?6, account, 0) AS a, iif(?7, plan, '') AS p, iif(?8, task, '') AS "
         "k, "
@@ -79,20 +131,27 @@ Result<UsageReport> Reader::usage(const UsageQuery& question) {
                              question.by_model, question.by_provider})
       query.bind(index++, apart ? 1 : 0);
     query.bind(index, static_cast<std::int64_t>(limit) + 1);
-    UsageReport report;
     while (next(query)) {
-      if (report.rows.size() == limit) {
-        report.truncated = true;
-        break;
-      }
-      const UsageSum sum = read_sum(query, 6);
+      add(groups[UsageKey{.grain = question.grain,
+                          .at = wall_from_micros(query.integer(0)),
+                          .account = {query.id(1)},
+                          .plan = query.text(2),
+                          .task = query.text(3),
+                          .model = query.text(4),
+                          .provider = query.text(5)}],
+          read_sum(query, 6));
+    }
+    UsageReport report;
+    report.truncated = groups.size() > limit;
+    for (const auto& [key, sum] : groups) {
+      if (report.rows.size() == limit) break;
       report.rows.push_back(
-          {.at = wall_from_micros(query.integer(0)),
-           .account = {query.id(1)},
-           .plan = query.text(2),
-           .task = query.text(3),
-           .model = query.text(4),
-           .provider = query.text(5),
+          {.at = key.at,
+           .account = key.account,
+           .plan = key.plan,
+           .task = key.task,
+           .model = key.model,
+           .provider = key.provider,
            .meters = sum.meters,
            .cost = sum.cost,
            .completed = static_cast<std::uint64_t>(std::max<std::int64_t>(0, sum.completed)),
@@ -168,9 +227,10 @@ Result<BooksReport> Reader::verify_books() {
     {
       auto& query = db_.statement("SELECT scope, account, team, start, ends, current, books FROM periods");
       const StatementScope scope(query);
-      for (const auto& row : periods(query)) recount.compare(row);
+      for (const auto& row : with_changes(periods(query), std::nullopt)) recount.compare(row);
     }
     {
+      auto uncounted = take(uncounted_sums(db_, take(folded_to(db_)), [](const UsageKey&) { return true; }));
       auto& query = db_.statement(
           "SELECT grain, at, account, plan, task, model, provider, completed, failed, cost, tokens, "
           "input_tokens, "
@@ -178,16 +238,19 @@ Result<BooksReport> Reader::verify_books() {
           "usage");
       const StatementScope scope(query);
       while (next(query)) {
-        recount.compare(
-            UsageKey{.grain = query.integer(0) == 0 ? UsageQuery::Grain::kHour : UsageQuery::Grain::kDay,
-                     .at = wall_from_micros(query.integer(1)),
-                     .account = {query.id(2)},
-                     .plan = query.text(3),
-                     .task = query.text(4),
-                     .model = query.text(5),
-                     .provider = query.text(6)},
-            read_sum(query, 7));
+        const UsageKey key{
+            .grain = query.integer(0) == 0 ? UsageQuery::Grain::kHour : UsageQuery::Grain::kDay,
+            .at = wall_from_micros(query.integer(1)),
+            .account = {query.id(2)},
+            .plan = query.text(3),
+            .task = query.text(4),
+            .model = query.text(5),
+            .provider = query.text(6)};
+        UsageSum sum = read_sum(query, 7);
+        if (const auto late = uncounted.extract(key)) add(sum, late.mapped());
+        recount.compare(key, sum);
       }
+      for (const auto& [key, sum] : uncounted) recount.compare(key, sum);
     }
     return recount.finish(first_kept);
   });

@@ -107,6 +107,8 @@ Result<Journal::Removed> Writer::retain(const Journal::Retention& retention) {
     pass.remove("DELETE FROM alerts WHERE event=?1", event);
   }
   const auto charged = pass.candidates(kOldEntries, retention.ledger_before);
+  // Entries count in the rollups before they go.
+  if (pass.code == SQLITE_OK && !charged.empty()) pass.code = books_.fold_all(last_batch());
   for (const auto batch : charged) pass.remove("DELETE FROM ledger WHERE batch=?1", batch);
   if (!charged.empty()) {
     pass.remove("INSERT INTO ledger_cut VALUES(1, ?1) ON CONFLICT(id) DO UPDATE SET at=max(at, ?1)",

@@ -30,6 +30,12 @@ auto Reader::in_snapshot(Read&& read) -> Result<decltype(read())> {
   }
 }
 
+template <typename Value>
+Value Reader::take(Result<Value> result) {
+  if (!result) throw Failed{std::move(result.error())};
+  return std::move(*result);
+}
+
 inline bool Reader::next(Statement& statement) {
   const int code = statement.step();
   if (code == SQLITE_ROW) return true;

@@ -14,6 +14,8 @@ Result<std::unique_ptr<Writer>> Writer::make(Connection connection, Checkpointer
                                              const SqliteOptions& options) {
   std::unique_ptr<Writer> writer(new Writer(std::move(connection), checkpointer, options));
   if (auto loaded = writer->load_last(); !loaded) return std::unexpected(loaded.error());
+  if (auto opened = writer->books_.open(writer->last_batch()); !opened)
+    return std::unexpected(opened.error());
   sqlite3_wal_hook(writer->db_.raw(), &Writer::on_wal, writer.get());
   if (options.pages_max > 0) {
     const auto sql = "PRAGMA max_page_count=" + std::to_string(options.pages_max);
@@ -112,7 +114,7 @@ int Writer::write(const Commit& commit) {
   for (const auto& record : commit.records) {
     if (const int code = write(record); code != SQLITE_OK) return code;
   }
-  if (const int code = charge(commit); code != SQLITE_OK) return code;
+  if (const int code = books_.write(commit); code != SQLITE_OK) return code;
   if (const int code = put_alerts(commit); code != SQLITE_OK) return code;
   return log(commit);
 }
@@ -137,9 +139,8 @@ int Writer::write(const engine::Mutation& mutation) {
   if (const auto* job = std::get_if<engine::PutJob>(&mutation)) return put(*job);
   if (const auto* count = std::get_if<engine::PutQueueCount>(&mutation)) return put(*count);
   if (const auto* account = std::get_if<engine::PutAccount>(&mutation)) return put(*account);
-  if (const auto* period = std::get_if<engine::PutPeriod>(&mutation)) return put(*period);
-  if (std::holds_alternative<engine::AddEntry>(mutation)) return SQLITE_OK;  // charge() writes them together
-  return drop(std::get<engine::DropJob>(mutation).id);
+  if (const auto* drop_job = std::get_if<engine::DropJob>(&mutation)) return drop(drop_job->id);
+  return SQLITE_OK;  // PutPeriod and AddEntry: books_ writes a batch's together
 }
 
 int Writer::write(const Record& record) {
@@ -218,76 +219,6 @@ int Writer::drop(JobId id) {
   auto& body = db_.statement("DELETE FROM bodies WHERE id=?1");
   body.bind_id(1, id.value);
   return body.run();
-}
-
-// --- Money
-
-int Writer::put(const engine::PutPeriod& put) {
-  const engine::PeriodRow& row = put.row;
-  head_.clear();
-  pack_period(row, head_);
-  auto& insert = db_.statement(
-      "INSERT INTO periods(scope, account, team, start, ends, current, open, books) "
-      "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) "
-      "ON CONFLICT(scope, account, team, start) DO UPDATE SET ends=?5, current=?6, open=?7, books=?8");
-  insert.bind(1, static_cast<std::int64_t>(row.scope));
-  insert.bind_id(2, row.account.value);
-  insert.bind_text(3, row.team);
-  insert.bind(4, unix_micros(row.start));
-  insert.bind(5, unix_micros(row.end));
-  insert.bind(6, row.current ? 1 : 0);
-  insert.bind(7, row.current || row.holds > 0 ? 1 : 0);
-  insert.bind_blob(8, head_);
-  return insert.run();
-}
-
-// The batch's entries go into one row, and into the sums of their hours and days.
-int Writer::charge(const Commit& commit) {
-  std::vector<const engine::LedgerEntry*> entries;
-  UsageSums sums;
-  for (const auto& mutation : commit.mutations) {
-    const auto* add = std::get_if<engine::AddEntry>(&mutation);
-    if (add == nullptr) continue;
-    entries.push_back(&add->entry);
-    add_entry(sums, add->entry);
-  }
-  if (entries.empty()) return SQLITE_OK;
-  entries_.clear();
-  pack_entries(entries, commit.at, entries_);
-  auto& insert = db_.statement("INSERT INTO ledger(batch, at, entries) VALUES(?1, ?2, ?3)");
-  insert.bind_id(1, commit.batch);
-  insert.bind(2, unix_micros(commit.at));
-  insert.bind_blob(3, entries_);
-  if (const int code = insert.run(); code != SQLITE_OK) return code;
-  return roll_up(sums);
-}
-
-int Writer::roll_up(const UsageSums& sums) {
-  auto& add = db_.statement(
-      "INSERT INTO usage VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, "
-      "?18, ?19, "
-      "?20, ?21) ON CONFLICT DO UPDATE SET completed=completed+?8, failed=failed+?9, cost=cost+?10, "
-      "tokens=tokens+?11, "
-      "input_tokens=input_tokens+?12, cached_tokens=cached_tokens+?13, output_tokens=output_tokens+?14, "
-      "characters=characters+?15, audio_ms=audio_ms+?16, video_ms=video_ms+?17, images=images+?18, "
-      "pixels=pixels+?19, "
-      "jobs=jobs+?20, calls=calls+?21");
-  for (const auto& [key, sum] : sums) {
-    add.bind(1, static_cast<std::int64_t>(key.grain));
-    add.bind(2, unix_micros(key.at));
-    add.bind_id(3, key.account.value);
-    add.bind_text(4, key.plan);
-    add.bind_text(5, key.task);
-    add.bind_text(6, key.model);
-    add.bind_text(7, key.provider);
-    add.bind(8, sum.completed);
-    add.bind(9, sum.failed);
-    add.bind(10, sum.cost.nanos);
-    for (std::size_t i = 0; i < policy::kMeterCount; ++i)
-      add.bind(11 + static_cast<int>(i), sum.meters.of[i]);
-    if (const int code = add.run(); code != SQLITE_OK) return code;
-  }
-  return SQLITE_OK;
 }
 
 // --- The other rows

@@ -6,9 +6,9 @@
 #include <string>
 
 #include "journal/journal.h"
+#include "journal/sqlite/books_writer.h"
 #include "journal/sqlite/checkpointer.h"
 #include "journal/sqlite/database.h"
-#include "journal/usage_sums.h"
 
 namespace turnpike::journal::sqlite {
 
@@ -25,6 +25,7 @@ class Writer {
  private:
   Writer(Connection connection, Checkpointer& checkpointer, const SqliteOptions& options)
       : db_(std::move(connection)),
+        books_(db_),
         checkpointer_(checkpointer),
         wal_pages_restart_(options.wal_restart_bytes / kPageBytes),
         wal_pages_max_(options.wal_bytes_max / kPageBytes),
@@ -47,10 +48,7 @@ class Writer {
   int put(const engine::PutJob& put);
   int put(const engine::PutAccount& put);
   int put(const engine::PutQueueCount& put);
-  int put(const engine::PutPeriod& put);
   int drop(JobId id);
-  int charge(const Commit& commit);
-  int roll_up(const UsageSums& sums);
   int put(const KeyRow& row);
   int put(const ArtifactRow& row);
   int put(const IdempotencyRow& row);
@@ -64,6 +62,7 @@ class Writer {
   static int on_wal(void* self, sqlite3* db, const char* name, int pages);
 
   Connection db_;
+  BooksWriter books_;  // writes with db_
   Checkpointer& checkpointer_;
   const std::uint64_t wal_pages_restart_, wal_pages_max_, wal_pages_copy_;
   std::atomic<Batch> last_batch_{0};
@@ -73,8 +72,8 @@ class Writer {
   std::uint64_t wal_pages_ = 0;  // length of the write-ahead log
   std::uint64_t restart_at_;     // the length at which to try next that it begins anew
   bool failed_ = false;
-  const char* refusal_ = nullptr;                         // why write() gave SQLITE_CONSTRAINT by itself
-  std::string head_, body_, changes_, events_, entries_;  // reused buffers
+  const char* refusal_ = nullptr;               // why write() gave SQLITE_CONSTRAINT by itself
+  std::string head_, body_, changes_, events_;  // reused buffers
 };
 
 }  // namespace turnpike::journal::sqlite

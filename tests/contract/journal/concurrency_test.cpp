@@ -55,6 +55,52 @@ TEST_P(Concurrency, AReadSeesOneBatchAndSaysWhich) {
   EXPECT_GE(reads, 6);
 }
 
+// In every batch each account's books go up with the ledger: at whatever moment they are counted, they agree.
+TEST_P(Concurrency, BooksAgreeWhileTheyAreWritten) {
+  constexpr std::uint64_t kAccounts = 150;  // so many that what was gathered goes into the tables in slices
+  constexpr std::uint64_t kBatches = 60;
+  std::atomic<bool> stop = false;
+  std::atomic<int> wrong = 0;
+  const auto count = [&] {
+    std::int64_t before = 0;
+    do {
+      const auto report = journal_->verify_books();
+      if (!report || !report->mistakes.empty() || report->rollups != 2 * report->periods) ++wrong;
+      const auto usage =
+          journal_->usage({.from = wall_from_seconds(0), .to = at_second(1'000'000), .account = {}});
+      const std::int64_t cost = usage && !usage->rows.empty() ? usage->rows[0].cost.nanos : 0;
+      if (!usage || cost < before || cost % static_cast<std::int64_t>(kAccounts) != 0) ++wrong;
+      before = cost;
+    } while (!stop);
+  };
+  std::vector<std::thread> readers;
+  for (int i = 0; i < 2; ++i) readers.emplace_back(count);
+  for (std::uint64_t batch = 1; batch <= kBatches; ++batch) {
+    std::vector<engine::Mutation> mutations;
+    for (std::uint64_t account = 1; account <= kAccounts; ++account) {
+      engine::LedgerEntry entry;
+      entry.at = at_second(5);
+      entry.account = {account};
+      entry.try_id = {batch * kAccounts + account};
+      entry.cost = {1};
+      entry.account_period = at_second(0);
+      entry.platform_period = kNever;
+      mutations.emplace_back(engine::AddEntry{entry});
+      engine::PeriodRow row;
+      row.account = {account};
+      row.start = at_second(0);
+      row.end = at_second(100);
+      row.cost_used = {static_cast<std::int64_t>(batch)};
+      mutations.emplace_back(engine::PutPeriod{row});
+    }
+    const auto done = try_commit(std::move(mutations));
+    if (!done) ADD_FAILURE() << done.error().message;
+  }
+  stop = true;
+  for (auto& reader : readers) reader.join();
+  EXPECT_EQ(wrong, 0);
+}
+
 TEST_P(Concurrency, WhatIsCommittedIsReadAtOnce) {
   commit({PutJob{make_job(1), make_body()}});
   for (int batch = 2; batch <= 50; ++batch) {

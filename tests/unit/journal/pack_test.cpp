@@ -5,6 +5,7 @@
 #include "base/random.h"
 #include "journal/bytes.h"
 #include "support/journal_samples.h"
+#include "support/old_journal.h"
 
 namespace turnpike::journal {
 namespace {
@@ -159,6 +160,84 @@ TEST(Pack, PeriodsTermsAndEntriesComeBack) {
   EXPECT_TRUE(same(*entries, {first, second}));
 }
 
+TEST(Pack, WholePeriodsComeBack) {
+  auto first = make_period(engine::Scope::kAccount, UINT64_MAX >> 1, "", at_second(1));
+  first.current = false;
+  auto second = make_period(engine::Scope::kTeam, 0, "acme", at_second(-1));
+  second.end = kNever;
+  second.used[policy::Meter::kTokens] = INT64_MIN;
+  std::string packed;
+  pack_periods({&first, &second, &first}, packed);
+  const auto rows = unpack_periods(packed);
+  ASSERT_TRUE(rows);
+  EXPECT_TRUE(same(*rows, {first, second, first}));
+  EXPECT_FALSE(unpack_periods(packed.substr(0, packed.size() - 1)));
+  EXPECT_FALSE(unpack_periods(packed + '\0'));
+}
+
+TEST(Pack, AnyEntriesComeBack) {
+  Random random(5);
+  const auto text = [&random] {
+    return std::string(random.below(3), static_cast<char>('a' + random.below(2)));
+  };
+  const auto number = [&random] { return static_cast<std::int64_t>(random.next() >> random.below(64)); };
+  for (int round = 0; round < 200; ++round) {
+    std::vector<engine::LedgerEntry> entries(random.below(20));
+    std::vector<const engine::LedgerEntry*> pointers;
+    for (auto& entry : entries) {
+      entry.kind = static_cast<engine::EntryKind>(random.below(6));
+      entry.call = random.chance(500);
+      entry.at = at_second(random.between(-9, 9));
+      entry.account = {random.next()};
+      entry.job = {random.next()};
+      entry.try_id = {random.next()};
+      entry.attempt = static_cast<std::uint32_t>(random.next());
+      entry.price_version = random.next();
+      for (auto* each : {&entry.team, &entry.plan, &entry.task, &entry.provider, &entry.model,
+                         &entry.model_version, &entry.content})
+        *each = text();
+      for (auto& amount : entry.meters.of) amount = random.chance(500) ? number() : 0;
+      entry.cost = {number()};
+      entry.debt = {number()};
+      entry.account_period = at_second(random.between(-1'000'000, 0));
+      entry.team_period = random.chance(500) ? kNever : at_second(random.between(-9, 0));
+      pointers.push_back(&entry);
+    }
+    std::string packed;
+    pack_entries(pointers, at_second(0), packed);
+    const auto read = unpack_entries(packed, at_second(0));
+    ASSERT_TRUE(read);
+    EXPECT_TRUE(same(*read, entries));
+    if (!entries.empty()) EXPECT_FALSE(unpack_entries(packed.substr(0, packed.size() - 1), at_second(0)));
+  }
+}
+
+TEST(Pack, EntriesOfAnOlderProgramAreRead) {
+  auto first = make_entry(10, 1, at_second(1));
+  auto second = make_entry(20, 2, at_second(-1));
+  second.call = true;
+  const auto packed = testing::pack_entries_v1({&first, &second}, at_second(0));
+  const auto read = unpack_entries(packed, at_second(0));
+  ASSERT_TRUE(read);
+  EXPECT_TRUE(same(*read, {first, second}));
+}
+
+// Calls of one second: what tells them apart is most of what is stored.
+TEST(Pack, ACallTakesFewBytes) {
+  std::vector<engine::LedgerEntry> entries;
+  std::vector<const engine::LedgerEntry*> pointers;
+  constexpr std::uint64_t kSomeId = 913'000'000'000ULL << 22;
+  for (std::uint64_t i = 0; i < 256; ++i) {
+    auto& entry = entries.emplace_back(make_entry(kSomeId + (i << 24), kSomeId + i % 64, at_second(1)));
+    entry.call = true;
+    entry.attempt = 1;
+  }
+  for (const auto& entry : entries) pointers.push_back(&entry);
+  std::string packed;
+  pack_entries(pointers, at_second(0), packed);
+  EXPECT_LE(packed.size(), entries.size() * 32);
+}
+
 TEST(Pack, AUsualHoldIsSmall) {
   auto row = make_job(1);
   const std::size_t without = head_of(row).size();
@@ -181,7 +260,9 @@ TEST(Pack, GarbageOfMoneyIsReadWithoutHarm) {
     (void)unpack_period(bytes, period);
     (void)unpack_terms(bytes, account);
     (void)unpack_entries(bytes, at_second(0));
+    (void)unpack_periods(bytes);
     bytes[0] = '\2';
+    (void)unpack_entries(bytes, at_second(0));
     engine::JobRow job;
     (void)unpack_head(bytes, job);
   }

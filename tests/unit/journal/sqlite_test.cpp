@@ -12,7 +12,9 @@
 #include "journal/sqlite/migrations.h"
 #include "journal/sqlite/reader.h"
 #include "journal/sqlite/writer.h"
+#include "journal/usage_sums.h"
 #include "support/journal_samples.h"
+#include "support/old_journal.h"
 #include "support/temp_folder.h"
 
 namespace turnpike::journal::sqlite {
@@ -109,6 +111,58 @@ TEST_F(Migrations, ThatChainTheAuditShowWhatIsTamperedWithLater) {
   EXPECT_EQ(reader.verify_audit()->mistake, "row 2 is missing");
 }
 
+// Books of version 4 stood in their tables after every batch, and entries were packed whole.
+TEST_F(Migrations, GoOnWithTheBooksOfVersion4) {
+  const auto entry = testing::make_entry(10, 1, testing::at_second(5));
+  auto period = testing::make_period(engine::Scope::kAccount, 1, "", testing::at_second(0));
+  {
+    auto db = open();
+    ASSERT_TRUE(migrate_to(db, 4));
+    auto& ledger = db.statement("INSERT INTO ledger VALUES(3, ?1, ?2)");
+    const auto packed = testing::pack_entries_v1({&entry}, testing::at_second(6));
+    ledger.bind(1, unix_micros(testing::at_second(6)));
+    ledger.bind_blob(2, packed);
+    ASSERT_EQ(ledger.run(), SQLITE_OK);
+    auto& books = db.statement("INSERT INTO periods VALUES(0, 1, '', ?1, ?2, 1, 1, ?3)");
+    std::string row;
+    pack_period(period, row);
+    books.bind(1, unix_micros(period.start));
+    books.bind(2, unix_micros(period.end));
+    books.bind_blob(3, row);
+    ASSERT_EQ(books.run(), SQLITE_OK);
+    for (const auto grain : {UsageQuery::Grain::kHour, UsageQuery::Grain::kDay}) {
+      auto& usage = db.statement(
+          "INSERT INTO usage VALUES(?1, ?2, 1, 'pro', 'text', 'writer', 'openai', 1, 0, 1000, 100, 0, 0, 0, "
+          "0, 0, 0, 0, 0, 1, 0)");
+      usage.bind(1, static_cast<std::int64_t>(grain));
+      usage.bind(2, unix_micros(usage_bucket(grain, entry.at)));
+      ASSERT_EQ(usage.run(), SQLITE_OK);
+    }
+    ASSERT_EQ(db.exec("INSERT INTO log VALUES(3, 7, 7, x'0100', NULL)"), SQLITE_OK);
+  }
+  auto db = open();
+  ASSERT_EQ(db.exec("PRAGMA journal_mode=WAL"), SQLITE_OK);
+  ASSERT_TRUE(migrate(db));
+  EXPECT_EQ(number(db, "SELECT batch FROM folded"), 3);
+  Checkpointer checkpointer(open(), {});
+  const auto writer = *Writer::make(std::move(db), checkpointer, {});
+  Reader reader(open());
+  const UsageQuery query{.from = wall_from_seconds(0), .to = testing::at_second(1'000'000), .account = {}};
+  for (Batch batch = 4; batch <= 60; ++batch) {
+    Commit commit{.batch = batch, .at = testing::at_second(7), .mutations = {}, .records = {}, .events = {}};
+    commit.mutations.emplace_back(engine::AddEntry{testing::make_entry(batch * 10, 1, entry.at)});
+    period.holds = batch;
+    commit.mutations.emplace_back(engine::PutPeriod{period});
+    ASSERT_TRUE(writer->commit(commit));
+    const auto usage = reader.usage(query);
+    ASSERT_TRUE(usage);
+    ASSERT_EQ(usage->rows.size(), 1U);
+    EXPECT_EQ(usage->rows[0].cost.nanos, static_cast<std::int64_t>(1000 * (batch - 2)));
+    EXPECT_EQ(reader.recover()->periods.at(0).holds, batch);
+  }
+  EXPECT_EQ(reader.verify_books()->entries, 58U);
+}
+
 TEST_F(Migrations, AreDoneOnce) {
   {
     auto db = open();
@@ -138,6 +192,76 @@ TEST_F(Migrations, ThatFailLeaveTheDatabaseAsItWas) {
   ASSERT_FALSE(migrate(db));
   EXPECT_EQ(number(db, "SELECT count(*) FROM sqlite_schema WHERE name='jobs'"), 0);
   EXPECT_EQ(number(db, "SELECT count(*) FROM schema_version"), 0);
+}
+
+// --- Books are folded into their tables in slices
+
+class Folds : public SqliteFolder {
+ protected:
+  // Commits batches that each change the books of `accounts` others; after each, `look`.
+  template <typename Look>
+  void commit_batches(Batch count, std::uint64_t accounts, Look look) {
+    auto connection = open();
+    ASSERT_EQ(connection.exec("PRAGMA journal_mode=WAL"), SQLITE_OK);
+    ASSERT_TRUE(migrate(connection));
+    Checkpointer checkpointer(open(), {});
+    const auto writer = *Writer::make(std::move(connection), checkpointer, {});
+    auto beside = open();
+    std::uint64_t id = 0;
+    for (Batch batch = 1; batch <= count; ++batch) {
+      Commit commit{
+          .batch = batch, .at = testing::at_second(0), .mutations = {}, .records = {}, .events = {}};
+      for (std::uint64_t i = 0; i < accounts; ++i) {
+        ++id;
+        commit.mutations.emplace_back(engine::AddEntry{testing::make_entry(id, id, testing::at_second(0))});
+        commit.mutations.emplace_back(
+            engine::PutPeriod{testing::make_period(engine::Scope::kAccount, id, "", testing::at_second(0))});
+      }
+      ASSERT_TRUE(writer->commit(commit));
+      look(beside, batch);
+    }
+  }
+};
+
+TEST_F(Folds, FollowTheBatchesWithinABound) {
+  commit_batches(200, 2, [](Connection& db, Batch batch) {
+    EXPECT_LT(number(db, "SELECT count(*) FROM period_changes"),
+              static_cast<std::int64_t>(2 * BooksWriter::kGatherBatches));
+    EXPECT_GT(
+        number(db, "SELECT batch FROM folded") + static_cast<std::int64_t>(2 * BooksWriter::kGatherBatches),
+        static_cast<std::int64_t>(batch));
+  });
+}
+
+TEST_F(Folds, SpreadTheirWorkOverCommits) {
+  constexpr std::uint64_t kAccounts = 100;  // three rows each
+  std::int64_t before = 0;
+  std::int64_t most = 0;
+  commit_batches(100, kAccounts, [&](Connection& db, Batch) {
+    const auto rows = number(db, "SELECT (SELECT count(*) FROM periods) + (SELECT count(*) FROM usage)");
+    most = std::max(most, rows - before);
+    before = rows;
+  });
+  EXPECT_EQ(most, 3 * kAccounts) << "as many in a commit as one adds";
+}
+
+TEST_F(Folds, AreSmallWhereLittleIsGathered) {
+  commit_batches(static_cast<Batch>(BooksWriter::kGatherBatches), 1, [](Connection& db, Batch batch) {
+    const bool folded = batch == BooksWriter::kGatherBatches;
+    EXPECT_EQ(number(db, "SELECT count(*) FROM periods"), folded ? static_cast<std::int64_t>(batch) : 0);
+    EXPECT_EQ(number(db, "SELECT count(*) FROM period_changes"),
+              folded ? 0 : static_cast<std::int64_t>(batch));
+  });
+}
+
+TEST_F(Folds, AreMissedWhereADatabaseDoesNotSayHowFarTheyWent) {
+  auto db = open();
+  ASSERT_TRUE(migrate(db));
+  ASSERT_EQ(db.exec("DELETE FROM folded"), SQLITE_OK);
+  Checkpointer checkpointer(open(), {});
+  const auto writer = Writer::make(std::move(db), checkpointer, {});
+  ASSERT_FALSE(writer);
+  EXPECT_EQ(writer.error().code, ErrorCode::kInternal);
 }
 
 // --- Reads take time in proportion to what they give, not to what is stored
