@@ -73,6 +73,9 @@ JobRow Engine::State::make_row(const NewJob& job, const Account& account, Timest
   remember(
       row,
       {.kind = HistoryKind::kSubmitted, .at = now.wall, .text = row.due_at != kNever ? "schedule" : "turn"});
+  if (!job.route->why.empty()) {
+    remember(row, {.kind = HistoryKind::kRouted, .at = now.wall, .text = job.route->why});
+  }
   return row;
 }
 

@@ -168,6 +168,7 @@ enum class HistoryKind : std::uint8_t {
   kRetriedByUser,
   kWaitsForQuota,  // when due, nothing was left of a limit; a: Unix microseconds of the next attempt; text:
                    // which
+  kRouted,         // text: how its model's version was chosen
   kFellBack,       // a: attempt, which goes on elsewhere; text: provider, class: message
 };
 struct HistoryEntry {

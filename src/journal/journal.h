@@ -119,8 +119,15 @@ struct WebhookCursorRow {
   EventId event;
 };
 
+// What the operator has decided beside the configuration. There is one; the audit has what came before.
+struct OverlayRow {
+  std::string text;  // JSON, as policy::overlay_json writes it
+  Wall changed_at;
+  std::string changed_by;  // a key's id, "cli", "canary:ID"
+};
+
 using Record = std::variant<KeyRow, ArtifactRow, IdempotencyRow, PolicyVersionRow, AuditRow,
-                            WebhookEndpointRow, WebhookDeliveryRow, WebhookCursorRow>;
+                            WebhookEndpointRow, WebhookDeliveryRow, WebhookCursorRow, OverlayRow>;
 
 // One group commit. The node merges before: at most one PutJob/PutAccount/PutQueueCount a key.
 struct Commit {
@@ -195,6 +202,7 @@ struct Recovered {
   std::vector<StoredJob> processing;          // bodies not included
   std::vector<KeyRow> keys;
   std::optional<PolicyVersionRow> policy;       // the version in force
+  std::optional<OverlayRow> overlay;            // nothing: the operator has decided nothing yet
   std::vector<engine::PeriodRow> periods;       // current, or with something held
   std::vector<PolicyVersionRow> grandfathered;  // versions that accounts refer to by plan_version
 };

@@ -13,7 +13,8 @@ using engine::HistoryEntry;
 using engine::HistoryKind;
 
 constexpr std::uint8_t kHeadFirst = 1;  // without money: what journals before holds have
-constexpr std::uint8_t kHeadVersion = 2;
+constexpr std::uint8_t kHeadSecond = 2;  // without routes
+constexpr std::uint8_t kHeadVersion = 3;
 constexpr std::uint8_t kTermsVersion = 1;
 constexpr std::uint8_t kBodyVersion = 1;
 constexpr std::uint8_t kEventsVersion = 1;
@@ -71,7 +72,7 @@ void write(ByteWriter& out, const HistoryEntry& entry, Wall created_at) {
 HistoryEntry read_history(ByteReader& in, Wall created_at) {
   HistoryEntry entry;
   const auto kind = in.u8();
-  if (kind > static_cast<std::uint8_t>(HistoryKind::kWaitsForQuota)) in.spoil();
+  if (kind > static_cast<std::uint8_t>(HistoryKind::kFellBack)) in.spoil();
   entry.kind = static_cast<HistoryKind>(kind);
   entry.at = wall_from_micros(in.difference(unix_micros(created_at)));
   entry.a = in.zigzag();
@@ -226,12 +227,20 @@ void pack_head(const engine::JobRow& row, std::string& buffer) {
   write_amounts(out, row.estimate);
   out.u8(row.hold ? 1 : 0);
   if (row.hold) write(out, *row.hold, created);
+  out.varint(row.route.size());
+  for (const engine::RouteStep& step : row.route) {
+    out.text(step.provider);
+    out.text(step.pool);
+    out.text(step.upstream_model);
+  }
+  out.varint(row.step);
+  out.u8(row.falls_back ? 1 : 0);
 }
 
 Result<void> unpack_head(std::string_view packed, engine::JobRow& row) {
   ByteReader in(packed);
   const auto version = in.u8();
-  if (version != kHeadFirst && version != kHeadVersion) return malformed("a job");
+  if (version < kHeadFirst || version > kHeadVersion) return malformed("a job");
   const auto parts = in.u8();
   row.plan = in.text();
   row.provider = in.text();
@@ -273,6 +282,18 @@ Result<void> unpack_head(std::string_view packed, engine::JobRow& row) {
     row.content_type = in.text();
     row.estimate = read_amounts(in);
     if (in.u8() != 0) row.hold = read_hold(in, created);
+  }
+  row.route.clear();
+  if (version > kHeadSecond) {
+    row.route.resize(in.count(3));
+    for (engine::RouteStep& step : row.route) {
+      step.provider = in.text();
+      step.pool = in.text();
+      step.upstream_model = in.text();
+    }
+    row.step = in.u32();
+    row.falls_back = in.u8() != 0;
+    if (row.step > row.route.size()) in.spoil();
   }
   if (!in.at_end()) return malformed("a job");
   return {};

@@ -95,6 +95,9 @@ inline engine::JobRow make_full_job(std::uint64_t id, std::uint64_t account = 1)
   row.content_type = "blog";
   row.estimate[policy::Meter::kTokens] = INT64_MAX;
   row.hold = make_hold();
+  row.route = {{"espeak", "local", "en+f3"}, {"cloud", "cloud", ""}};
+  row.step = 1;
+  row.falls_back = true;
   return row;
 }
 
@@ -151,7 +154,7 @@ inline auto fields_of(const engine::JobRow& r) {
                   r.plan, r.provider, r.model, r.model_version, r.upstream_model, r.attempt, r.max_attempts,
                   r.lost, r.current_try, r.options, r.created_at, r.queued_at, r.first_started_at,
                   r.started_at, r.finished_at, r.usage, r.error, r.output, r.artifacts, r.history, r.cost,
-                  r.content_type, r.estimate, r.hold);
+                  r.content_type, r.estimate, r.hold, r.route, r.step, r.falls_back);
 }
 inline auto fields_of(const engine::AccountRow& r) {
   return std::tie(r.id, r.user_id, r.plan, r.created_at, r.plan_version, r.overrides, r.team, r.time_zone,

@@ -187,6 +187,8 @@ void MemoryJournal::apply(const journal::Record& record) {
     state_.idempotency[answer->scope] = *answer;
   } else if (const auto* policy = std::get_if<journal::PolicyVersionRow>(&record)) {
     state_.policies[policy->version] = *policy;
+  } else if (const auto* overlay = std::get_if<journal::OverlayRow>(&record)) {
+    state_.overlay = *overlay;
   } else if (const auto* webhook = std::get_if<journal::WebhookEndpointRow>(&record)) {
     using Change = journal::WebhookEndpointRow::Change;
     if (webhook->change == Change::kRemoved) {
@@ -271,6 +273,7 @@ Result<journal::Recovered> MemoryJournal::recover() {
   for (const auto id : state_.processing) recovered.processing.push_back(read(state_.jobs.at(id), false));
   for (const auto& [id, row] : state_.keys) recovered.keys.push_back(row);
   if (!state_.policies.empty()) recovered.policy = state_.policies.rbegin()->second;
+  recovered.overlay = state_.overlay;
   for (const auto& [key, row] : state_.periods) {
     if (row.current || row.holds > 0) recovered.periods.push_back(row);
   }

@@ -8,6 +8,7 @@
 
 #include "engine/rows.h"
 #include "journal/bytes.h"
+#include "journal/pack.h"
 
 namespace turnpike::testing {
 
@@ -51,6 +52,17 @@ inline std::string pack_entries_v1(const std::vector<const engine::LedgerEntry*>
   for (const auto text : texts) head.text(text);
   head.varint(entries.size());
   return packed + rows;
+}
+
+// The head of a job as head versions 1 and 2 have it. What version 2 added (cost, content type, estimate,
+// hold) and what version 3 added (route, step, falls back) is a zero byte each where there is none, so `row`
+// has none.
+inline std::string old_head(const engine::JobRow& row, int version) {
+  std::string head;
+  journal::pack_head(row, head);
+  head.resize(head.size() - (version == 1 ? 7 : 3));
+  head[0] = static_cast<char>(version);
+  return head;
 }
 
 }  // namespace turnpike::testing

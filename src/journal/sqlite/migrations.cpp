@@ -296,13 +296,24 @@ INSERT INTO folded SELECT 1, coalesce(max(batch), 0) FROM log;
 ALTER TABLE usage ADD COLUMN batch INTEGER NOT NULL DEFAULT 0;  -- the row counts entries up to this batch, or up to folded.batch if that is later
 )sql";
 
+// What the operator has decided beside the configuration.
+constexpr const char* kSixth = R"sql(
+-- One row: providers, models and keys that are paused, statuses of versions, canaries, pins, the freeze.
+CREATE TABLE overlay(
+  id         INTEGER PRIMARY KEY CHECK(id=1),  -- 1
+  text       TEXT NOT NULL,                    -- JSON, as policy::overlay_json writes it
+  changed    INTEGER NOT NULL,                 -- when
+  changed_by TEXT NOT NULL                     -- key id, "cli", "canary:ID"
+) STRICT;
+)sql";
+
 // Step n brings version n to version n + 1. Released steps are never edited.
 struct Step {
   const char* sql;
   Result<void> (*after)(Connection&) = nullptr;  // in the same transaction
 };
-constexpr std::array kSteps{Step{kFirst}, Step{kSecond}, Step{kThird, chain_audit}, Step{kFourth},
-                            Step{kFifth}};
+constexpr std::array kSteps{Step{kFirst},  Step{kSecond}, Step{kThird, chain_audit},
+                            Step{kFourth}, Step{kFifth},  Step{kSixth}};
 
 Result<int> version_of(Connection& connection) {
   if (auto made = connection.run("CREATE TABLE IF NOT EXISTS schema_version(\n"

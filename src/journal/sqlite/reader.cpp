@@ -43,6 +43,15 @@ Result<Recovered> Reader::recover() {
         !versions.empty()) {
       recovered.policy = std::move(versions.front());
     }
+    {
+      auto& query = db_.statement("SELECT text, changed, changed_by FROM overlay");
+      const StatementScope scope(query);
+      if (next(query)) {
+        recovered.overlay = {.text = query.text(0),
+                             .changed_at = wall_from_micros(query.integer(1)),
+                             .changed_by = query.text(2)};
+      }
+    }
     return recovered;
   });
 }

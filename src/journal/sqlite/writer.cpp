@@ -296,6 +296,15 @@ int Writer::put(const IdempotencyRow& row) {
   return insert.run();
 }
 
+int Writer::put(const OverlayRow& row) {
+  auto& insert = db_.statement(
+      "INSERT OR REPLACE INTO overlay(id, text, changed, changed_by) VALUES(1, ?1, ?2, ?3)");
+  insert.bind_text(1, row.text);
+  insert.bind(2, unix_micros(row.changed_at));
+  insert.bind_text(3, row.changed_by);
+  return insert.run();
+}
+
 int Writer::put(const PolicyVersionRow& row) {
   auto& insert = db_.statement(
       "INSERT OR REPLACE INTO policy_versions(version, hash, text, applied, applied_by, reason, "

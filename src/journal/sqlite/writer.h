@@ -53,6 +53,7 @@ class Writer {
   int put(const ArtifactRow& row);
   int put(const IdempotencyRow& row);
   int put(const PolicyVersionRow& row);
+  int put(const OverlayRow& row);
   int put(const AuditRow& row);
   int put(const WebhookEndpointRow& row);
   int put(const WebhookDeliveryRow& row);

@@ -43,10 +43,7 @@ TEST_F(Migrations, BringANewDatabaseToTheNewestVersion) {
 }
 
 TEST_F(Migrations, KeepWhatAJournalOfVersion1Holds) {
-  std::string head;
-  pack_head(testing::make_job(7), head);
-  head.resize(head.size() - 4);  // what version 2 added
-  head[0] = 1;
+  const std::string head = testing::old_head(testing::make_job(7), 1);
   {
     auto db = open();
     ASSERT_TRUE(migrate_to(db, 1));
