@@ -79,7 +79,9 @@ bool Chooser::sees(const ModelVersion& version) const {
 }
 
 bool Chooser::admits(const ModelVersion& version) const {
-  if (&version == held_) return status(version) != VersionStatus::kRetired;
+  // Who pins a version asks for it, whatever its status; a default is nobody's choice.
+  if (&version == held_)
+    return hold_ == Hold::kDefault ? sees(version) : status(version) != VersionStatus::kRetired;
   switch (policy_) {
     case VersionPolicy::kLatest:
       return sees(version);
@@ -239,7 +241,8 @@ std::unexpected<Error> Chooser::nothing_fits() const {
         fmt::format("model {} has no blessed or approved version, and the operator has frozen all "
                     "plans at those",
                     model_.id));
-  if (policy_ == VersionPolicy::kLatest) {
+  const bool unseen = held_ != nullptr && status(*held_) != VersionStatus::kRetired;
+  if (policy_ == VersionPolicy::kLatest || unseen) {
     return fail(ErrorCode::kModelNotAllowed,
                 fmt::format("plan {} sees no version of model {}", asking_.plan.name, model_.id), "model");
   }

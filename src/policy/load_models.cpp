@@ -189,8 +189,9 @@ void choose_default(const Value& given, Model& out) {
     if (version == nullptr) {
       given.mistake(fmt::format("there is no version `{}`: {}", out.default_version,
                                 suggestion(out.default_version, out.version_names())));
-    } else if (version->status == VersionStatus::kRetired) {
-      given.mistake("is retired: nobody would be served");
+    } else if (version->status != VersionStatus::kApproved && version->status != VersionStatus::kBlessed) {
+      given.mistake(fmt::format("is {}: a default is for every plan, so it must be approved or blessed",
+                                version_status_name(version->status)));
     }
     return;
   }
