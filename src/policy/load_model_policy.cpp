@@ -142,7 +142,7 @@ void check_model_policy(const Value& where, const Policy& policy, const Plan& pl
           contains(pins, name, &Pin::model))
         continue;
       where.mistake(fmt::format(
-          "task `{}` is {}, but nothing says to which version of model `{}`: pin one "
+          "task `{}` follows {}, but nothing says from which version of model `{}`: pin one "
           "(tasks.{}.pin: {}@{}), or give the model a `default`",
           task, version_policy_name(version_policy), name, task, name, model.versions.front().version));
     }

@@ -204,12 +204,13 @@ INSTANTIATE_TEST_SUITE_P(
             "{tasks: {text: {policy: pinned, pin: writer@1.0.0}}, allow: [narrator]}",
             "t.yaml:28:5: plans.pro.models: task `text` pins model `writer`, which `allow` does not name"),
         of_plan("HeldWithoutAVersion", "{policy: pinned}",
-                "t.yaml:28:5: plans.pro.models: task `text` is pinned, but nothing says to which version of "
+                "t.yaml:28:5: plans.pro.models: task `text` follows pinned, but nothing says from which "
+                "version of "
                 "model `writer`: pin one (tasks.text.pin: writer@2.0.0), or give the model a `default`"),
-        of_plan(
-            "MinorsOfNoVersion", "{tasks: {text: {policy: allow_minor}}}",
-            "t.yaml:28:5: plans.pro.models: task `text` is allow_minor, but nothing says to which version of "
-            "model `writer`: pin one (tasks.text.pin: writer@2.0.0), or give the model a `default`"),
+        of_plan("MinorsOfNoVersion", "{tasks: {text: {policy: allow_minor}}}",
+                "t.yaml:28:5: plans.pro.models: task `text` follows allow_minor, but nothing says from which "
+                "version of "
+                "model `writer`: pin one (tasks.text.pin: writer@2.0.0), or give the model a `default`"),
         of_plan("UnknownModelAllowed", "{allow: [writer, narator]}",
                 "t.yaml:28:30: plans.pro.models.allow[1]: unknown model `narator`: did you mean `narrator`?"),
         of_plan("AllowThatIsNoList", "{allow: writer}",
