@@ -282,14 +282,11 @@ std::unexpected<Error> Chooser::nothing_there(const std::vector<const ModelVersi
 }
 
 std::unexpected<Error> Chooser::not_had(std::string_view range) const {
-  const std::vector<std::string> had = names_of(nameable());
+  const std::string has = possession(names_of(nameable()));
   if (!model_.has_version_within(range)) {
     return fail(ErrorCode::kInvalidRequest,
-                fmt::format("model {} has no version of that name: {}", model_.id, suggestion(range, had)),
-                "model");
+                fmt::format("model {} has no version of that name: {}", model_.id, has), "model");
   }
-  const std::string has =
-      had.empty() ? std::string("it has none at present") : fmt::format("it has {}", fmt::join(had, ", "));
   const std::string_view frozen = asking_.overlay.freeze ? " while the operator's freeze holds" : "";
   return fail(ErrorCode::kModelNotAllowed,
               fmt::format("plan {} does not have version {} of model {}{}: {}", asking_.plan.name, range,

@@ -45,7 +45,7 @@ bool read_pin(const Value& value, const Policy& policy, const std::string& task,
   const ModelVersion* version = model->second.version(pin.version);
   if (version == nullptr) {
     value.mistake(fmt::format("model `{}` has no version `{}`: {}", pin.model, pin.version,
-                              suggestion(pin.version, model->second.version_names())));
+                              possession(model->second.version_names())));
     return false;
   }
   if (version->status == VersionStatus::kRetired) {

@@ -153,11 +153,9 @@ Result<Route> route_of_named(const Asking& asking, std::string_view user_id, std
   const Model& model = **found;
   const Chooser chooser(asking, model);
   if (!chooser.has_model()) {
-    const auto names = had(asking, models);
     return fail(ErrorCode::kModelNotAllowed,
                 fmt::format("plan {} does not have model {}: {}", asking.plan.name, model.id,
-                            names.empty() ? std::string("it has none of this task")
-                                          : fmt::format("it has {}", fmt::join(names, ", "))),
+                            possession(had(asking, models))),
                 "model");
   }
   if (asking.overlay.paused_models.contains(model.id)) return paused(model);

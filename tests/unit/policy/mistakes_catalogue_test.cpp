@@ -126,7 +126,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "t.yaml:23:60: models.writer.versions[0].status: must be one of unverified, beta, approved, "
                 "blessed, retired"},
         BadFile{"UnknownDefault", kWriter, versions("{version: 1.0.0, routes: [fake]}", "default: 1.0.1, "),
-                "t.yaml:23:33: models.writer.default: there is no version `1.0.1`: did you mean `1.0.0`?"},
+                "t.yaml:23:33: models.writer.default: model `writer` has no version `1.0.1`: it has 1.0.0"},
         BadFile{"BetaAsDefault", kWriter,
                 versions("{version: 1.0.0, status: beta, routes: [fake]}", "default: 1.0.0, "),
                 "t.yaml:23:33: models.writer.default: is beta: a default is for every plan, so it must be "
@@ -147,7 +147,7 @@ INSTANTIATE_TEST_SUITE_P(
                             "t.yaml:25:17: aliases.auto: must be a model or MODEL@VERSION; there is no model "
                             "`writr`: did you mean `writer`?"},
                     BadFile{"UnknownVersion", "defaults:\n", "aliases: {auto: writer@2}\ndefaults:\n",
-                            "t.yaml:25:17: aliases.auto: model `writer` has no version `2`: there is only 1"},
+                            "t.yaml:25:17: aliases.auto: model `writer` has no version `2`: it has 1"},
                     BadFile{"NameOfAModel", "defaults:\n", "aliases: {writer: narrator}\ndefaults:\n",
                             "t.yaml:25:19: aliases.writer: `writer` is the name of a model: choose another"},
                     BadFile{"AliasOfAnAlias", "defaults:\n",
@@ -187,8 +187,8 @@ INSTANTIATE_TEST_SUITE_P(
                 "t.yaml:28:50: plans.pro.models.tasks.text.pin: task `text` has no model `narrator`: there "
                 "is only writer"),
         of_plan("PinOfAnUnknownVersion", "{tasks: {text: {policy: pinned, pin: writer@3.0.0}}}",
-                "t.yaml:28:50: plans.pro.models.tasks.text.pin: model `writer` has no version `3.0.0`: did "
-                "you mean `2.0.0`?"),
+                "t.yaml:28:50: plans.pro.models.tasks.text.pin: model `writer` has no version `3.0.0`: it "
+                "has 2.0.0, 1.0.0, 0.9.0"),
         of_plan("PinOfARetiredVersion", "{tasks: {text: {policy: pinned, pin: writer@0.9.0}}}",
                 "t.yaml:28:50: plans.pro.models.tasks.text.pin: is retired: nobody would be served"),
         of_plan("TwoPinsOfOneModel", "{tasks: {text: {policy: pinned, pin: [writer@1.0.0, writer@2.0.0]}}}",
