@@ -79,7 +79,9 @@ bool Chooser::sees(const ModelVersion& version) const {
 }
 
 bool Chooser::admits(const ModelVersion& version) const {
-  if (&version == held_) return status(version) != VersionStatus::kRetired;
+  // Who pins a version asks for it, whatever its status; a default is nobody's choice.
+  if (&version == held_)
+    return hold_ == Hold::kDefault ? sees(version) : status(version) != VersionStatus::kRetired;
   switch (policy_) {
     case VersionPolicy::kLatest:
       return sees(version);
@@ -152,7 +154,8 @@ std::string Chooser::why() const {
   const std::string held = hold_ == Hold::kPlan
                                ? fmt::format("pinned by plan {}", plan)
                                : fmt::format("the default of {}, which plan {} holds", model_.id, plan);
-  if (policy_ != VersionPolicy::kAllowMinor) return held;
+  const bool has_minors = held_ != nullptr && held_->parsed.kind == VersionText::Kind::kNumber;
+  if (policy_ != VersionPolicy::kAllowMinor || !has_minors) return held;
   return fmt::format("newest minor of {}: {}", held_name_, held);
 }
 
@@ -239,7 +242,8 @@ std::unexpected<Error> Chooser::nothing_fits() const {
         fmt::format("model {} has no blessed or approved version, and the operator has frozen all "
                     "plans at those",
                     model_.id));
-  if (policy_ == VersionPolicy::kLatest) {
+  const bool unseen = held_ != nullptr && status(*held_) != VersionStatus::kRetired;
+  if (policy_ == VersionPolicy::kLatest || unseen) {
     return fail(ErrorCode::kModelNotAllowed,
                 fmt::format("plan {} sees no version of model {}", asking_.plan.name, model_.id), "model");
   }
@@ -278,14 +282,11 @@ std::unexpected<Error> Chooser::nothing_there(const std::vector<const ModelVersi
 }
 
 std::unexpected<Error> Chooser::not_had(std::string_view range) const {
-  const std::vector<std::string> had = names_of(nameable());
+  const std::string has = possession(names_of(nameable()));
   if (!model_.has_version_within(range)) {
     return fail(ErrorCode::kInvalidRequest,
-                fmt::format("model {} has no version of that name: {}", model_.id, suggestion(range, had)),
-                "model");
+                fmt::format("model {} has no version of that name: {}", model_.id, has), "model");
   }
-  const std::string has =
-      had.empty() ? std::string("it has none at present") : fmt::format("it has {}", fmt::join(had, ", "));
   const std::string_view frozen = asking_.overlay.freeze ? " while the operator's freeze holds" : "";
   return fail(ErrorCode::kModelNotAllowed,
               fmt::format("plan {} does not have version {} of model {}{}: {}", asking_.plan.name, range,

@@ -26,50 +26,58 @@ std::vector<std::string> models_of_task(const Policy& policy, const std::string&
   return names;
 }
 
-void read_pin(const Value& value, const Policy& policy, const std::string& task, std::vector<Pin>& out) {
+// False: there is a mistake in it, which was told.
+bool read_pin(const Value& value, const Policy& policy, const std::string& task, std::vector<Pin>& out) {
   std::string text;
-  if (!value.text(text, kPinBytesMax)) return;
+  if (!value.text(text, kPinBytesMax)) return false;
   const std::size_t at = text.find('@');
   if (at == std::string::npos) {
     value.mistake("must be MODEL@VERSION, such as writer@2.0.0");
-    return;
+    return false;
   }
   Pin pin{.model = text.substr(0, at), .version = text.substr(at + 1)};
   const auto model = policy.models.find(pin.model);
   if (model == policy.models.end() || model->second.task != task) {
     value.mistake(fmt::format("task `{}` has no model `{}`: {}", task, pin.model,
                               suggestion(pin.model, models_of_task(policy, task))));
-    return;
+    return false;
   }
   const ModelVersion* version = model->second.version(pin.version);
   if (version == nullptr) {
     value.mistake(fmt::format("model `{}` has no version `{}`: {}", pin.model, pin.version,
-                              suggestion(pin.version, model->second.version_names())));
-  } else if (version->status == VersionStatus::kRetired) {
-    value.mistake("is retired: nobody would be served");
-  } else if (contains(out, pin.model, &Pin::model)) {
-    value.mistake(fmt::format("a second version of model `{}` is pinned: keep one", pin.model));
-  } else {
-    out.push_back(std::move(pin));
+                              possession(model->second.version_names())));
+    return false;
   }
+  if (version->status == VersionStatus::kRetired) {
+    value.mistake("is retired: nobody would be served");
+    return false;
+  }
+  if (contains(out, pin.model, &Pin::model)) {
+    value.mistake(fmt::format("a second version of model `{}` is pinned: keep one", pin.model));
+    return false;
+  }
+  out.push_back(std::move(pin));
+  return true;
 }
 
-void read_pins(const Value& value, const Policy& policy, const std::string& task, std::vector<Pin>& out) {
-  if (!value.present()) return;
+bool read_pins(const Value& value, const Policy& policy, const std::string& task, std::vector<Pin>& out) {
+  if (!value.present()) return true;
   out.clear();
   if (!value.is_list()) return read_pin(value, policy, task, out);
-  value.list([&](const Value& item) { read_pin(item, policy, task, out); });
-  if (value.is_empty()) value.mistake("needs at least one MODEL@VERSION");
+  bool good = !value.is_empty();
+  if (!good) value.mistake("needs at least one MODEL@VERSION");
+  value.list([&](const Value& item) { good = read_pin(item, policy, task, out) && good; });
+  return good;
 }
 
-void read_task_models(Map& map, const Policy& policy, const std::string& task, Plan& plan) {
+bool read_task_models(Map& map, const Policy& policy, const std::string& task, Plan& plan) {
   TaskModels& out = plan.models.tasks[task];
   VersionPolicy version_policy{};
   if (read_version_policy(map.at("policy"), version_policy)) out.policy = version_policy;
-  const Value pins = map.at("pin");
-  read_pins(pins, policy, task, out.pins);
+  const bool good = read_pins(map.at("pin"), policy, task, out.pins);
   const Value providers = map.at("providers");
   if (providers.present()) read_task_providers(task, providers, policy, plan);
+  return good;
 }
 
 void read_allow(const Value& value, const Policy& policy, ModelPolicy& out) {
@@ -88,7 +96,8 @@ void read_allow(const Value& value, const Policy& policy, ModelPolicy& out) {
 
 }  // namespace
 
-void read_model_policy(const Value& value, const Policy& policy, Plan& plan) {
+bool read_model_policy(const Value& value, const Policy& policy, Plan& plan) {
+  bool good = true;
   value.section([&](Map& map) {
     read_version_policy(map.at("policy"), plan.models.policy);
     map.at("tasks").each([&](const std::string& task, const Value& entry) {
@@ -97,7 +106,7 @@ void read_model_policy(const Value& value, const Policy& policy, Plan& plan) {
         entry.mistake(fmt::format("unknown task `{}`: {}", task, suggestion(task, tasks)));
         return;
       }
-      entry.section([&](Map& keys) { read_task_models(keys, policy, task, plan); });
+      entry.section([&](Map& keys) { good = read_task_models(keys, policy, task, plan) && good; });
     });
     map.at("visibility").section([&](Map& visibility) {
       visibility.at("beta").flag(plan.models.beta);
@@ -105,6 +114,7 @@ void read_model_policy(const Value& value, const Policy& policy, Plan& plan) {
     });
     read_allow(map.at("allow"), policy, plan.models);
   });
+  return good;
 }
 
 void check_model_policy(const Value& where, const Policy& policy, const Plan& plan) {
@@ -132,7 +142,7 @@ void check_model_policy(const Value& where, const Policy& policy, const Plan& pl
           contains(pins, name, &Pin::model))
         continue;
       where.mistake(fmt::format(
-          "task `{}` is {}, but nothing says to which version of model `{}`: pin one "
+          "task `{}` follows {}, but nothing says from which version of model `{}`: pin one "
           "(tasks.{}.pin: {}@{}), or give the model a `default`",
           task, version_policy_name(version_policy), name, task, name, model.versions.front().version));
     }

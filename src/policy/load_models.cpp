@@ -187,10 +187,11 @@ void choose_default(const Value& given, Model& out) {
   if (given.text(out.default_version, kVersionBytesMax)) {
     const ModelVersion* version = out.version(out.default_version);
     if (version == nullptr) {
-      given.mistake(fmt::format("there is no version `{}`: {}", out.default_version,
-                                suggestion(out.default_version, out.version_names())));
-    } else if (version->status == VersionStatus::kRetired) {
-      given.mistake("is retired: nobody would be served");
+      given.mistake(fmt::format("model `{}` has no version `{}`: {}", out.id, out.default_version,
+                                possession(out.version_names())));
+    } else if (version->status != VersionStatus::kApproved && version->status != VersionStatus::kBlessed) {
+      given.mistake(fmt::format("is {}: a default is for every plan, so it must be approved or blessed",
+                                version_status_name(version->status)));
     }
     return;
   }
@@ -267,7 +268,7 @@ void read_aliases(const Value& value, Policy& policy) {
       const std::string version = target.substr(model_name.size() + 1);
       if (!model->second.has_version_within(version)) {
         entry.mistake(fmt::format("model `{}` has no version `{}`: {}", model_name, version,
-                                  suggestion(version, model->second.version_names())));
+                                  possession(model->second.version_names())));
         return;
       }
     }

@@ -42,8 +42,9 @@ void read_keys(Map& map, const SecretSource& secrets, Provider& out, KeySlots& s
 void read_upstream(Map& map, Provider& out);
 
 // The key `models` of a plan, into its ModelPolicy; `providers` in it is short for the plan's own. The plan's
-// tasks and providers must have been read.
-void read_model_policy(const Value& value, const Policy& policy, Plan& out);
+// tasks and providers must have been read. False: a pin has a mistake, so that nothing is to be said of the
+// whole.
+bool read_model_policy(const Value& value, const Policy& policy, Plan& out);
 // What only the plan as a whole shows: pins that have no effect, and models that nothing holds at a version.
 void check_model_policy(const Value& where, const Policy& policy, const Plan& plan);
 // A list of providers in order for one task.

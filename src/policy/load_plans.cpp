@@ -182,9 +182,9 @@ void read_overrides(Map& map, const Policy& policy, Plan& plan) {
   read_tasks(map.at("tasks"), policy, plan);
   read_provider_order(map.at("providers"), policy, plan);
   const Value models = map.at("models");
-  read_model_policy(models, policy, plan);
+  const bool pinned_well = read_model_policy(models, policy, plan);
   // What plans start from is no plan yet, and is looked at in each of them.
-  if (!plan.name.empty()) check_model_policy(models, policy, plan);
+  if (pinned_well && !plan.name.empty()) check_model_policy(models, policy, plan);
   map.at("features").each([&](const std::string& name, const Value& value) {
     bool on = false;
     if (value.flag(on)) plan.features[name] = on;

@@ -104,9 +104,10 @@ void read_use(Map& map, Provider& out) {
 
 // Of a pool of the provider's own: the slots that its keys have together, unless the file says less.
 void read_concurrency(const Value& value, const KeySlots& keys, Provider& out) {
-  const std::uint32_t high = keys.configured.value_or(kSlotsMax);
-  const bool given = value.whole(out.concurrency, 1, high);
+  const bool given = value.whole(out.concurrency, 1, kSlotsMax);
   if (!keys.configured) return;
+  if (given && out.concurrency > *keys.configured)
+    value.mistake(fmt::format("must be at most {}, which is what its keys take together", *keys.configured));
   // What is there may be less, where keys are left out; none at all: the provider is not used.
   const std::uint32_t there = std::max(1U, keys.there);
   out.concurrency = given ? std::min(out.concurrency, there) : there;

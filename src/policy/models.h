@@ -68,9 +68,9 @@ struct Pin {
 struct TaskModels {
   std::optional<VersionPolicy> policy;  // nullopt: the plan's
   // The versions that are held, one of a model; the first one's model serves requests that name none. Models
-  // without a pin are held at their default_version. With kPinned the plan has the models that are pinned
-  // here and no others, if there are any. Empty with kLatest. A pin is served whatever its status, unless
-  // it is retired.
+  // without a pin are held at their default_version, if the plan sees it. With kPinned the plan has the
+  // models that are pinned here and no others, if there are any. Empty with kLatest. A pin is served whatever
+  // its status, unless it is retired.
   std::vector<Pin> pins;
   friend bool operator==(const TaskModels&, const TaskModels&) = default;
 };

@@ -55,4 +55,12 @@ std::string suggestion(std::string_view word, std::vector<std::string> known) {
   return fmt::format("there are {}{}", fmt::join(known, ", "), cut ? ", ..." : "");
 }
 
+std::string possession(const std::vector<std::string>& names) {
+  if (names.empty()) return "it has none";
+  const std::size_t shown = std::min(names.size(), kListedMax);
+  return fmt::format("it has {}{}",
+                     fmt::join(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(shown), ", "),
+                     shown < names.size() ? ", ..." : "");
+}
+
 }  // namespace turnpike::policy

@@ -18,4 +18,8 @@ std::optional<std::string> nearest(std::string_view word, const std::vector<std:
 // "there is only a" or "there are none".
 std::string suggestion(std::string_view word, std::vector<std::string> known);
 
+// "it has a, b, c": in their own order, the first 20; "it has none". For names that are near to each other
+// without one meaning the other, such as versions.
+std::string possession(const std::vector<std::string>& names);
+
 }  // namespace turnpike::policy

@@ -33,7 +33,7 @@ Refused unknown(std::string field, const char* what, std::string_view name, cons
 Refused unknown_version(std::string field, const Model& model, std::string_view version) {
   if (model.version(version) != nullptr) return std::nullopt;
   return refuse(std::move(field), fmt::format("model `{}` has no version `{}`: {}", model.id, version,
-                                              suggestion(version, model.version_names())));
+                                              possession(model.version_names())));
 }
 
 Refused check_paused(const Policy& policy, const Overlay& overlay) {

@@ -57,14 +57,25 @@ std::unexpected<Error> not_in_plan(const Policy& policy, const Plan& plan, std::
               "task");
 }
 
+// Other names of a model that lead to a version that the plan has.
+std::vector<std::string> aliases_of(const Policy& policy, const Model& model, const Chooser& chooser) {
+  std::vector<std::string> names;
+  for (const auto& [alias, target] : policy.aliases) {
+    const Named named = split(target);
+    if (named.model != model.id) continue;
+    if (named.range.empty() || chooser.named(named.range)) names.push_back(alias);
+  }
+  return names;
+}
+
 // The names of the task's models that the plan has, its aliases included.
 std::vector<std::string> had(const Asking& asking, const std::vector<const Model*>& models) {
   std::vector<std::string> names;
   for (const Model* model : models) {
-    if (Chooser(asking, *model).has_model()) names.push_back(model->id);
-  }
-  for (const auto& [alias, target] : asking.policy.aliases) {
-    if (contains(names, split(target).model)) names.push_back(alias);
+    const Chooser chooser(asking, *model);
+    if (!chooser.has_model()) continue;
+    names.push_back(model->id);
+    std::ranges::move(aliases_of(asking.policy, *model, chooser), std::back_inserter(names));
   }
   return names;
 }
@@ -142,11 +153,9 @@ Result<Route> route_of_named(const Asking& asking, std::string_view user_id, std
   const Model& model = **found;
   const Chooser chooser(asking, model);
   if (!chooser.has_model()) {
-    const auto names = had(asking, models);
     return fail(ErrorCode::kModelNotAllowed,
                 fmt::format("plan {} does not have model {}: {}", asking.plan.name, model.id,
-                            names.empty() ? std::string("it has none of this task")
-                                          : fmt::format("it has {}", fmt::join(names, ", "))),
+                            possession(had(asking, models))),
                 "model");
   }
   if (asking.overlay.paused_models.contains(model.id)) return paused(model);
@@ -197,12 +206,10 @@ std::vector<VisibleModel> visible_models(const Policy& policy, const Plan* plan,
     if (!chooser.has_model()) continue;
     const auto standard = chooser.standard();
     if (!standard) continue;
-    VisibleModel entry{
-        .model = &model, .version = standard->version, .versions = chooser.nameable(), .aliases = {}};
-    for (const auto& [alias, target] : policy.aliases) {
-      if (split(target).model == id) entry.aliases.push_back(alias);
-    }
-    visible.push_back(std::move(entry));
+    visible.push_back({.model = &model,
+                       .version = standard->version,
+                       .versions = chooser.nameable(),
+                       .aliases = aliases_of(policy, model, chooser)});
   }
   return visible;
 }

@@ -142,7 +142,7 @@ def test_ST7_a_removed_provider_loses_no_job(own):
     client.delete(f"/api/jobs/{ids[1]}")
 
 
-@pytest.mark.parametrize("preset", ["dev", "story"])
+@pytest.mark.parametrize("preset", ["dev", "story", "studio"])
 def test_presets_have_no_mistake(preset):
     checked = turnpike("check", "--config", ROOT / f"presets/{preset}.yaml")
     assert checked.returncode == 0 and "no mistakes" in checked.stdout, checked

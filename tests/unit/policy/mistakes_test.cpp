@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "policy/load.h"
+#include "unit/policy/bad_file.h"
 #include "unit/policy/sample.h"
 
 namespace turnpike::policy {
@@ -14,37 +15,11 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::Not;
-
-std::vector<std::string> mistakes_of(std::string text) {
-  const Loaded loaded = load_sample(std::move(text));
-  EXPECT_EQ(loaded.policy == nullptr, !loaded.mistakes.empty());
-  std::vector<std::string> texts;
-  for (const Mistake& mistake : loaded.mistakes) {
-    texts.push_back(to_string(mistake));
-    EXPECT_THAT(texts.back(), Not(HasSubstr(std::string{kSecret})));
-  }
-  return texts;
-}
-
-struct BadFile {
-  const char* name;
-  std::string from, to;  // one change to the sample
-  std::string expected;  // the only mistake
-};
-
-void PrintTo(const BadFile& file, std::ostream* out) {
-  *out << file.to;
-}
 
 class BadConfiguration : public testing::TestWithParam<BadFile> {};
 
 TEST_P(BadConfiguration, IsRefusedWithWhatWouldBeRight) {
   EXPECT_THAT(mistakes_of(sample_with(GetParam().from, GetParam().to)), ElementsAre(GetParam().expected));
-}
-
-std::string name_of(const testing::TestParamInfo<BadFile>& info) {
-  return info.param.name;
 }
 
 INSTANTIATE_TEST_SUITE_P(

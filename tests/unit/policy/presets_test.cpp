@@ -4,7 +4,9 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <tuple>
+#include <vector>
 
 #include "policy/load.h"
 #include "policy/resolve.h"
@@ -82,6 +84,86 @@ TEST_P(Preset, RunsLocalProgramsInTwoSharedSlots) {
 
 INSTANTIATE_TEST_SUITE_P(Shipped, Preset, testing::Values("dev.yaml", "story.yaml"),
                          [](const auto& info) { return info.param.substr(0, info.param.find('.')); });
+
+class Studio : public testing::Test {
+ protected:
+  void SetUp() override {
+    const Loaded loaded = load_file(presets_folder() / "studio.yaml", without_secrets());
+    for (const Mistake& mistake : loaded.mistakes) ADD_FAILURE() << to_string(mistake);
+    ASSERT_TRUE(loaded.policy);
+    policy_ = loaded.policy;
+  }
+  // "writer@2.1.0 via sandbox, standby", as it is without any key.
+  std::string served(const char* plan, const char* task, std::string_view model = "",
+                     const Overlay& overlay = no_overlay()) const {
+    const auto route = resolve(*policy_, *policy_->plan(plan), overlay, "u", task, model, {"openai"});
+    if (!route) return route.error().message;
+    std::string text = route->candidates.front().model + "@" + route->candidates.front().model_version;
+    for (const Candidate& candidate : route->candidates)
+      text += (&candidate == &route->candidates.front() ? " via " : ", ") + candidate.provider;
+    return text;
+  }
+  PolicyPtr policy_;
+};
+
+TEST_F(Studio, SD1_HasFourPlansWithAPolicyOfVersionsEach) {
+  std::vector<std::tuple<std::string, PriorityClass, VersionPolicy, bool>> plans;
+  for (const auto& [name, plan] : policy_->plans) {
+    ASSERT_TRUE(plan.promise.cost_cap) << name;
+    EXPECT_TRUE(plan.promise.rates.rps && plan.promise.rates.rpm && plan.promise.rates.burst) << name;
+    plans.emplace_back(name, plan.priority_class, plan.models.policy_of("text"),
+                       plan.promise.cost_cap->hard_stop);
+  }
+  EXPECT_THAT(plans,
+              ElementsAre(std::tuple("BUSINESS", PriorityClass::kHigh, VersionPolicy::kAllowMinor, false),
+                          std::tuple("ENTERPRISE", PriorityClass::kCritical, VersionPolicy::kPinned, false),
+                          std::tuple("FREE", PriorityClass::kLow, VersionPolicy::kLatest, true),
+                          std::tuple("PRO", PriorityClass::kStandard, VersionPolicy::kAllowMinor, true)));
+}
+
+TEST_F(Studio, ServesEachPlanItsVersionWithoutAnyKey) {
+  EXPECT_EQ(served("FREE", "text"), "writer@3.0.0 via sandbox, standby");
+  EXPECT_EQ(served("PRO", "text"), "writer@2.1.0 via sandbox, standby");
+  EXPECT_EQ(served("BUSINESS", "text"), "writer@2.1.0 via sandbox, standby");
+  EXPECT_EQ(served("ENTERPRISE", "text"), "writer@2.0.0 via sandbox, standby");
+  EXPECT_EQ(served("FREE", "speech"), "narrator@2025-09-15 via flite, espeak");
+  EXPECT_EQ(served("PRO", "speech"), "narrator@2024-12-01 via espeak, flite");
+  EXPECT_EQ(served("ENTERPRISE", "speech"), "narrator@2024-12-01 via espeak, flite");
+  EXPECT_EQ(served("FREE", "text", "quick"), "writer@2.1.0 via sandbox, standby");
+  EXPECT_EQ(served("BUSINESS", "text", "drafter"), "drafter@1 via standby");
+  EXPECT_EQ(served("FREE", "text", "drafter"), "plan FREE sees no version of model drafter");
+}
+
+TEST_F(Studio, SD8_GoesOnWithTheNextProvider) {
+  Overlay overlay;
+  overlay.paused_providers = {"sandbox", "flite"};
+  EXPECT_EQ(served("FREE", "text", "", overlay), "writer@3.0.0 via standby");
+  EXPECT_EQ(served("FREE", "speech", "", overlay), "narrator@2025-09-15 via espeak");
+}
+
+TEST_F(Studio, SD9_IsFrozenAtTheBlessedVersions) {
+  Overlay overlay;
+  overlay.freeze = true;
+  for (const auto& [name, plan] : policy_->plans) {
+    EXPECT_EQ(served(name.c_str(), "text", "", overlay), "writer@2.0.0 via sandbox, standby");
+    EXPECT_EQ(served(name.c_str(), "speech", "", overlay), "narrator@2024-12-01 via espeak, flite");
+  }
+}
+
+TEST_F(Studio, SD10_TakesACanaryForBusiness) {
+  Overlay overlay;
+  overlay.canaries.push_back({.id = "spring",
+                              .model = "writer",
+                              .candidate = "2.1.0",
+                              .baseline = "2.0.0",
+                              .plans = {"BUSINESS"},
+                              .share_permille = 1000});
+  ASSERT_TRUE(check_overlay(*policy_, overlay));
+  EXPECT_EQ(served("BUSINESS", "text", "", overlay), "writer@2.1.0 via sandbox, standby");
+  overlay.canaries[0].share_permille = 0;
+  EXPECT_EQ(served("BUSINESS", "text", "", overlay), "writer@2.0.0 via sandbox, standby");
+  EXPECT_EQ(served("PRO", "text", "", overlay), "writer@2.1.0 via sandbox, standby");
+}
 
 }  // namespace
 }  // namespace turnpike::policy
