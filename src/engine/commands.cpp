@@ -68,9 +68,14 @@ JobRow Engine::State::make_row(const NewJob& job, const Account& account, Timest
   row.created_at = now.wall;
   row.due_at = job.run_at > now.wall ? job.run_at : kNever;
   if (plan.expire_after) row.expires_at = std::max(job.run_at, now.wall) + *plan.expire_after;
-  remember(
-      row,
-      {.kind = HistoryKind::kSubmitted, .at = now.wall, .text = row.due_at != kNever ? "schedule" : "turn"});
+  const policy::Choice& choice = job.candidate.choice;
+  HistoryEntry entry{.kind = HistoryKind::kSubmitted, .at = now.wall};
+  if (choice.place > 0) {
+    entry.a = choice.model_named ? 1 : 2;
+    entry.b = choice.plan_order ? choice.place : -std::int64_t{choice.place};
+  }
+  entry.text = row.due_at != kNever ? "schedule" : "turn";
+  remember(row, std::move(entry));
   return row;
 }
 

@@ -218,6 +218,8 @@ enum class ProviderKind : std::uint8_t { kExec, kOpenAi, kSandbox };
 struct SandboxFault {
   FailureClass failure = FailureClass::kTransient;
   std::uint32_t permille = 0;  // share of tries that end so
+  // The failed try reports as billed what its answer would have used, as an upstream does that fails late.
+  bool bills = false;
 };
 
 struct Provider {

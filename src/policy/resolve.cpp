@@ -83,7 +83,9 @@ Result<std::vector<Candidate>> resolve(const Policy& policy, const Plan& plan, s
 
   std::vector<Candidate> candidates;
   std::vector<std::string> missing;
+  Choice choice{.model_named = !model.empty(), .plan_order = plan.providers.contains((*chosen)->task)};
   for (const ModelRoute& route : allowed_routes(plan, **chosen)) {
+    ++choice.place;
     const auto provider = policy.providers.find(route.provider);
     if (provider == policy.providers.end() || unavailable.contains(route.provider)) {
       missing.push_back(route.provider);
@@ -95,7 +97,8 @@ Result<std::vector<Candidate>> resolve(const Policy& policy, const Plan& plan, s
                           .model_version = (*chosen)->version,
                           .upstream_model = route.upstream_model,
                           .price = policy.price(route.provider, route.upstream_model),
-                          .remote = provider->second.kind == ProviderKind::kOpenAi});
+                          .remote = provider->second.kind == ProviderKind::kOpenAi,
+                          .choice = choice});
   }
   if (candidates.empty()) {
     auto refusal =

@@ -1,6 +1,7 @@
 // Pure resolution: who asks for what -> which model, version, provider and pool serve it, or why not.
 #pragma once
 
+#include <cstdint>
 #include <set>
 #include <string>
 #include <string_view>
@@ -9,6 +10,14 @@
 #include "policy/policy.h"
 
 namespace turnpike::policy {
+
+// How a candidate came to be the one, for `why`.
+struct Choice {
+  bool model_named = false;  // by the request; else it is the first model of its task that the plan can use
+  bool plan_order = false;   // its provider's place is in the plan's order of the task; else in the model's
+  std::uint32_t place = 0;   // from 1: those before it were not there; 0: not told
+  friend bool operator==(const Choice&, const Choice&) = default;
+};
 
 // One way to serve a request.
 struct Candidate {
@@ -19,6 +28,7 @@ struct Candidate {
   std::string upstream_model;  // as the provider names it
   PricePtr price;              // null: none is known
   bool remote = false;         // an upstream that may bill what it began, whatever came back
+  Choice choice = {};
 };
 
 // Candidates in the order to try them, at least one. `model` may be empty (the task's default). `unavailable`

@@ -236,5 +236,19 @@ TEST_F(Accounts, AreListedByIdInPages) {
   EXPECT_EQ(page[1].id, c);
 }
 
+TEST_F(Submit, RemembersHowItsModelAndProviderWereChosen) {
+  const AccountId owner = account("u", "low");
+  NewJob asked = job(owner);
+  asked.candidate.choice = {.model_named = true, .plan_order = false, .place = 2};
+  const JobId id = submit(asked);
+  EXPECT_EQ(row(id).history.at(0).a, 1);
+  EXPECT_EQ(row(id).history.at(0).b, -2);
+  asked = job(owner);
+  asked.candidate.choice = {.model_named = false, .plan_order = true, .place = 1};
+  const JobId other = submit(asked);
+  EXPECT_EQ(row(other).history.at(0).a, 2);
+  EXPECT_EQ(row(other).history.at(0).b, 1);
+}
+
 }  // namespace
 }  // namespace turnpike::engine

@@ -79,6 +79,17 @@ TEST_F(Resolve, PassesOverProvidersThatWereNotThereAtStart) {
   EXPECT_EQ(refused.error().message, "no provider of model writer is there (cloud, fake not found at start)");
 }
 
+TEST_F(Resolve, TellsHowItChose) {
+  load("priority_class: high");
+  const auto by_default = ask("text");
+  EXPECT_EQ(by_default->at(0).choice, (Choice{.model_named = false, .plan_order = false, .place = 1}));
+  EXPECT_EQ(by_default->at(1).choice.place, 2U);
+  EXPECT_TRUE(ask("text", "second")->at(0).choice.model_named);
+  EXPECT_EQ(ask("text", "", {"cloud"})->at(0).choice.place, 2U) << "the first was not there";
+  load("providers: {text: [fake, cloud]}");
+  EXPECT_EQ(ask("text")->at(0).choice, (Choice{.model_named = false, .plan_order = true, .place = 1}));
+}
+
 TEST_F(Resolve, NamesTheTasksThereAreWhenItDoesNotKnowOne) {
   load("priority_class: high");
   const auto near = ask("speach");
