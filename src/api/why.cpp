@@ -186,39 +186,62 @@ void append_history(Buffer& out, const std::vector<engine::HistoryEntry>& histor
   out.push_back(']');
 }
 
+// How the model and the provider that serve it were chosen when it was submitted.
+struct Chosen {
+  std::string_view model_by;     // "request", "default"; empty: not recorded
+  std::string_view provider_by;  // "plan_order", "model_order"
+  std::int64_t place = 0;        // of the provider in that order, from 1
+};
+
+Chosen chosen_of(const engine::JobRow& row) {
+  if (row.history.empty() || row.history.front().kind != HistoryKind::kSubmitted) return {};
+  const engine::HistoryEntry& submitted = row.history.front();
+  if (submitted.a == 0 || submitted.b == 0) return {};
+  return {.model_by = submitted.a == 1 ? "request" : "default",
+          .provider_by = submitted.b > 0 ? "plan_order" : "model_order",
+          .place = submitted.b > 0 ? submitted.b : -submitted.b};
+}
+
+std::string chosen_words(const engine::JobRow& row, const Chosen& chosen) {
+  const std::string model = chosen.model_by == "request"
+                                ? fmt::format("Model {} was named by the request", row.model)
+                                : fmt::format("Model {} is the first of task {} that the plan can use",
+                                              or_else(row.model, "(none)"), row.task);
+  const std::string_view whose = chosen.provider_by == "plan_order" ? "plan" : "model";
+  return chosen.place == 1
+             ? fmt::format("{}; provider {} is the first in the {}'s order.", model, row.provider, whose)
+             : fmt::format(
+                   "{}; provider {} is number {} in the {}'s order, and those before it were not there.",
+                   model, row.provider, chosen.place, whose);
+}
+
+void append_chosen(Buffer& out, const engine::JobRow& row) {
+  const Chosen chosen = chosen_of(row);
+  const bool known = !chosen.model_by.empty();
+  const auto member = [&out](std::string_view name, std::string_view text) {
+    append(out, name);
+    append_quoted_or_null(out, text);
+  };
+  member(",\"chosen\":{\"model\":", row.model);
+  member(",\"version\":", row.model_version);
+  member(",\"provider\":", row.provider);
+  member(",\"upstream_model\":", row.upstream_model);
+  member(",\"model_by\":", chosen.model_by);
+  member(",\"provider_by\":", chosen.provider_by);
+  fmt::format_to(fmt::appender(out), ",\"provider_place\":{}",
+                 known ? fmt::to_string(chosen.place) : std::string("null"));
+  member(",\"text\":", known ? chosen_words(row, chosen) : std::string());
+  out.push_back('}');
+}
+
 // The limit that holds it back or ended it, and what holds most of it.
 void append_limit(Buffer& out, const engine::Why& why) {
   append(out, ",\"limit\":");
   if (why.limit == nullptr) {
     append(out, "null");
-    return;
+  } else {
+    append_limit_reached(out, *why.limit, &why.holders);
   }
-  const LimitReached& limit = *why.limit;
-  append(out, "{\"scope\":");
-  append_quoted(out, limit.scope);
-  for (const auto& [name, value] : {std::pair<std::string_view, std::string_view>{",\"meter\":", limit.meter},
-                                    {",\"limit\":", limit.limit},
-                                    {",\"used\":", limit.used},
-                                    {",\"held\":", limit.held},
-                                    {",\"wanted\":", limit.wanted}}) {
-    append(out, name);
-    append_quoted(out, value);
-  }
-  fmt::format_to(fmt::appender(out), ",\"resets_at\":{},\"held_by\":[",
-                 limit.resets_at ? fmt::to_string(*limit.resets_at) : "null");
-  for (std::size_t i = 0; i < why.holders.size(); ++i) {
-    const engine::Holder& holder = why.holders[i];
-    append(out, i > 0 ? ",{\"id\":" : "{\"id\":");
-    append_quoted(out, to_string(holder.job));
-    append(out, ",\"kind\":");
-    append_quoted(out, holder.call ? "call" : "job");
-    append(out, ",\"status\":");
-    append_quoted(out, engine::job_state_name(holder.state));
-    append(out, ",\"cost_usd\":");
-    append_quoted(out, to_string(holder.cost));
-    fmt::format_to(fmt::appender(out), ",\"tokens\":{}}}", holder.amounts[policy::Meter::kTokens]);
-  }
-  append(out, "]}");
 }
 
 void append_now(Buffer& out, const node::JobView& job, const engine::Why& why) {
@@ -256,6 +279,7 @@ Handled explain_job(Context& context) {
   append_quoted(out, to_string(job.row.id));
   append(out, ",\"summary\":");
   append_quoted(out, summary(job, why));
+  append_chosen(out, job.row);
   append_now(out, job, why);
   append_history(out, job.row.history);
   out.push_back('}');

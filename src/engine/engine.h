@@ -186,7 +186,7 @@ struct Holders {
 
 // Accounts whose overrides do not read under the policy in force, and so do not apply.
 struct UnreadOverrides {
-  std::size_t accounts = 0;                               // all
+  std::size_t accounts = 0;                              // all
   std::vector<std::pair<AccountId, std::string>> shown;  // the first of them, by id, each with its mistake
 };
 

@@ -158,7 +158,8 @@ Metrics::Metrics()
                          .Add({}, call_buckets())),
       held_(BuildGauge()
                 .Name("turnpike_held")
-                .Help("Held in the platform's current period by work that has not ended, in each meter's own unit")
+                .Help("Held in the platform's current period by work that has not ended, in each meter's own "
+                      "unit")
                 .Register(*registry_)),
       held_cost_(BuildGauge()
                      .Name("turnpike_held_cost_usd")
@@ -227,7 +228,8 @@ void Metrics::count_charge(const engine::LedgerEntry& entry) {
 void Metrics::answered(const engine::AnswerCall& answer) {
   const engine::JobRow& row = answer.row;
   calls_.add({outcome_of(answer), row.plan, row.model});
-  if (row.state == engine::JobState::kCompleted) call_duration_.Observe(seconds(row.finished_at - row.created_at));
+  if (row.state == engine::JobState::kCompleted)
+    call_duration_.Observe(seconds(row.finished_at - row.created_at));
 }
 
 void Metrics::refused(const Refusal& refusal) {

@@ -38,7 +38,8 @@ void Refusals::keep(Refusal refusal) {
   const Kept kept = std::make_shared<const Refusal>(std::move(refusal));
   std::string account_key = key_of(kept->account, kept->request_id);
   const std::scoped_lock lock(mutex_);
-  while (!order_.empty() && (order_.size() >= kKept || kept->at - order_.front()->at > kKeptFor)) drop_oldest();
+  while (!order_.empty() && (order_.size() >= kKept || kept->at - order_.front()->at > kKeptFor))
+    drop_oldest();
   bytes_ += bytes_of(*kept);
   order_.push_back(kept);
   by_request_[kept->request_id] = kept;

@@ -30,7 +30,8 @@ class MetricsTest : public ::testing::Test {
     OpenBatch batch;
     batch.begin(1);
     engine::Changes changes;
-    for (engine::LedgerEntry& entry : entries) changes.mutations.emplace_back(engine::AddEntry{std::move(entry)});
+    for (engine::LedgerEntry& entry : entries)
+      changes.mutations.emplace_back(engine::AddEntry{std::move(entry)});
     batch.absorb(changes);
     metrics_.committed(batch, milliseconds(1));
   }
@@ -101,7 +102,9 @@ TEST_F(MetricsTest, RefusalsAreCountedByWhoseLimitItWas) {
   refusal.limit = std::make_shared<const LimitReached>(limit);
   metrics_.refused(refusal);
   metrics_.refused(refusal);
-  EXPECT_THAT(text(), HasSubstr("turnpike_refusals_total{code=\"cost_cap_reached\",plan=\"free\",scope=\"team\"} 2\n"));
+  EXPECT_THAT(
+      text(),
+      HasSubstr("turnpike_refusals_total{code=\"cost_cap_reached\",plan=\"free\",scope=\"team\"} 2\n"));
 }
 
 TEST_F(MetricsTest, ShowWhatIsHeldNow) {
@@ -111,7 +114,8 @@ TEST_F(MetricsTest, ShowWhatIsHeldNow) {
   EXPECT_THAT(text(), HasSubstr("turnpike_held_cost_usd 1.5\n"));
   EXPECT_THAT(text(), HasSubstr("turnpike_held{meter=\"audio_seconds\"} 2.5\n"));
   platform_ = {};
-  EXPECT_THAT(text(), HasSubstr("turnpike_held{meter=\"audio_seconds\"} 0\n")) << "what is no longer held goes";
+  EXPECT_THAT(text(), HasSubstr("turnpike_held{meter=\"audio_seconds\"} 0\n"))
+      << "what is no longer held goes";
 }
 
 TEST(CounterSet, BeyondItsBoundWhatIsNewIsCountedTogether) {

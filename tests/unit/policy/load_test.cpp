@@ -113,9 +113,8 @@ TEST(Load, ReadsTheSandbox) {
 }
 
 TEST(Load, ASandboxsFaultMayBill) {
-  const PolicyPtr policy =
-      good(sample_with("kind: sandbox",
-                       "kind: sandbox\n    faults: {transient: 1%, timeout: {share: 2%, bills: true}}"));
+  const PolicyPtr policy = good(sample_with(
+      "kind: sandbox", "kind: sandbox\n    faults: {transient: 1%, timeout: {share: 2%, bills: true}}"));
   const Provider& provider = policy->providers.at("fake");
   ASSERT_EQ(provider.faults.size(), 2U);
   EXPECT_FALSE(provider.faults[0].bills);
