@@ -16,9 +16,9 @@ Result<engine::AccountRow> find_account(const Context& context) {
   return *account;
 }
 
-Reply shown(const engine::AccountRow& account) {
+Reply shown(const Context& context, const engine::AccountRow& account) {
   Buffer out;
-  append_account(out, account);
+  append_account(out, account, context.node().overrides_mistake(account.id));
   return json_response(200, out);
 }
 
@@ -69,7 +69,7 @@ Handled list_accounts(Context& context) {
   append(out, "{\"object\":\"list\",\"data\":[");
   for (std::size_t i = 0; i < accounts.size(); ++i) {
     if (i > 0) out.push_back(',');
-    append_account(out, accounts[i]);
+    append_account(out, accounts[i], context.node().overrides_mistake(accounts[i].id));
   }
   fmt::format_to(fmt::appender(out), "],\"has_more\":{}}}", has_more);
   co_return json_response(200, out);
@@ -78,7 +78,7 @@ Handled list_accounts(Context& context) {
 Handled get_account(Context& context) {
   const auto account = find_account(context);
   if (!account) co_return std::unexpected(account.error());
-  co_return shown(*account);
+  co_return shown(context, *account);
 }
 
 }  // namespace turnpike::api

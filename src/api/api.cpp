@@ -6,6 +6,7 @@
 
 #include "api/auth.h"
 #include "api/idempotency.h"
+#include "api/refuse.h"
 #include "api/report.h"
 #include "api/router.h"
 
@@ -131,7 +132,7 @@ boost::asio::awaitable<net::Response> answer(Services& services, net::Request re
     report_bug(context, bug.what());
     reply = fail(ErrorCode::kInternal, "something went wrong here; the request id finds it in the logs");
   }
-  net::Response response = reply ? std::move(*reply) : error_response(reply.error(), context.wire);
+  net::Response response = reply ? std::move(*reply) : refuse(context, reply.error());
   if (!reply && response.status >= 500) report_failure(context, reply.error());
   services.counts.count(context.route != nullptr ? route_index(*context.route) : RequestCounts::kRoutesMax,
                         response.status);

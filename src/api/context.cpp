@@ -118,7 +118,9 @@ bool valid_user_id(std::string_view text) {
   return parse_json(quote(text), {}).has_value();  // UTF-8 or not: the parser knows
 }
 
-boost::asio::awaitable<Result<AccountId>> acting_account(Context& context, std::string plan) {
+namespace {
+
+boost::asio::awaitable<Result<AccountId>> find_acting(Context& context, std::string plan) {
   const Caller& caller = context.caller;
   if (!caller.operates()) {
     if (!plan.empty()) {
@@ -148,6 +150,15 @@ boost::asio::awaitable<Result<AccountId>> acting_account(Context& context, std::
   auto ensured = co_await std::move(ensuring);
   if (!ensured) co_return std::unexpected(std::move(ensured.error()));
   co_return ensured->row.id;
+}
+
+}  // namespace
+
+boost::asio::awaitable<Result<AccountId>> acting_account(Context& context, std::string plan) {
+  auto finding = find_acting(context, std::move(plan));
+  const auto account = co_await std::move(finding);
+  if (account) context.account = *account;
+  co_return account;
 }
 
 boost::asio::awaitable<Result<void>> ask_journal(Context& context,

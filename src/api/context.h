@@ -96,6 +96,8 @@ struct Context {
   Caller caller;
   // For whom an admin or a service acts: the application's user id; empty if none was named.
   std::string user;
+  // The account that it acts for, once that is known (acting_account); a refusal is that account's.
+  std::optional<AccountId> account;
   // The request's body, where its route takes JSON: an object.
   boost::json::value body;
   const boost::json::object& fields() const { return body.get_object(); }

@@ -16,6 +16,8 @@ Handled retry_job(Context& context);
 Handled run_task_endpoint(Context& context);
 // why.cpp
 Handled explain_job(Context& context);
+// why_refused.cpp
+Handled explain_refusal(Context& context);
 // events.cpp
 Handled stream_job_events(Context& context);
 Handled stream_events(Context& context);

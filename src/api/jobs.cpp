@@ -6,6 +6,7 @@
 
 #include "api/fields.h"
 #include "api/handlers.h"
+#include "api/refuse.h"
 #include "api/render.h"
 #include "api/submit.h"
 
@@ -209,9 +210,10 @@ Handled create_job(Context& context) {
   auto job = read_job(context);
   if (!job) co_return std::unexpected(std::move(job.error()));
   const std::string task = job->request.task;
+  const std::string model = job->request.model;
   auto submitting = submit(context, *std::move(job));
   auto answer = co_await std::move(submitting);
-  if (!answer) co_return refuse_submit(context, answer.error(), task);
+  if (!answer) co_return refuse(context, answer.error(), {.task = task, .model = model});
   co_return taken(202, *answer);
 }
 
@@ -222,7 +224,7 @@ Handled run_task_endpoint(Context& context) {
   job->store_answer = wait.count() == 0;  // an answer that waits is stored once it is known
   auto submitting = submit(context, *std::move(job));
   auto answer = co_await std::move(submitting);
-  if (!answer) co_return refuse_submit(context, answer.error(), context.endpoint->task);
+  if (!answer) co_return refuse(context, answer.error(), {.task = context.endpoint->task, .model = {}});
   if (wait.count() == 0) co_return taken(context.endpoint->status, *answer);
   auto waiting = context.node().wait(answer->job.row.id, answer->job.row.account, wait);
   const auto ended = co_await std::move(waiting);
@@ -268,8 +270,13 @@ Handled retry_job(Context& context) {
   if (!id) co_return std::unexpected(id.error());
   auto retrying = context.node().retry(*id, context.scope());
   const auto job = co_await std::move(retrying);
-  if (!job) co_return refuse_submit(context, job.error(), {});
-  co_return shown(202, job);
+  if (job) co_return shown(202, job);
+  // Whose it is, where an operator named nobody.
+  auto reading = context.node().job(*id, context.scope(), false);
+  const auto refused = co_await std::move(reading);
+  if (!refused) co_return std::unexpected(job.error());
+  context.account = refused->row.account;
+  co_return refuse(context, job.error(), {.task = refused->row.task, .model = refused->row.model});
 }
 
 }  // namespace turnpike::api

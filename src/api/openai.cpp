@@ -10,6 +10,7 @@
 
 #include "api/fields.h"
 #include "api/handlers.h"
+#include "api/refuse.h"
 #include "api/render.h"
 #include "api/submit.h"
 #include "policy/overlay.h"
@@ -86,13 +87,14 @@ bool text_model_known(const Context& context, std::string_view name) {
   return model != nullptr && model->task == kTask;
 }
 
-net::Response model_not_found(const Context& context, std::string_view name) {
+// `fields`: as ErrorExtras::fields.
+net::Response model_not_found(const Context& context, std::string_view name, std::string fields = {}) {
   const auto absent = fail(
       ErrorCode::kModelNotAllowed,
       fmt::format("the model {} does not exist, or your plan does not have it; GET /v1/models lists yours",
                   quote(name)),
       "model");
-  return error_response(absent.error(), context.wire);
+  return error_response(absent.error(), context.wire, {.fields = std::move(fields), .headers = {}});
 }
 
 std::int64_t meter(const engine::Usage& usage, std::string_view name) {
@@ -193,8 +195,11 @@ Handled chat_completion(Context& context) {
   auto calling = context.node().call(std::move(request));
   const auto answer = co_await std::move(calling);
   if (!answer) {
-    if (answer.error().code == ErrorCode::kNotInPlan) co_return model_not_found(context, model);
-    net::Response refused = refuse_submit(context, answer.error(), kTask);
+    const Asked asked{.task = kTask, .model = model};
+    if (answer.error().code == ErrorCode::kNotInPlan) {
+      co_return model_not_found(context, model, note_refusal(context, answer.error(), asked));
+    }
+    net::Response refused = refuse(context, answer.error(), asked);
     add_rate_headers(refused, context.node().rates(*account));
     co_return refused;
   }

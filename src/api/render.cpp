@@ -3,8 +3,10 @@
 #include <fmt/chrono.h>
 
 #include <chrono>
+#include <utility>
 
 #include "api/keys.h"
+#include "policy/meters.h"
 
 namespace turnpike::api {
 namespace {
@@ -77,6 +79,25 @@ void append_error(Buffer& out, const engine::JobRow& row) {
   append(out, ",\"provider\":");
   append_quoted_or_null(out, row.error->provider);
   out.push_back('}');
+}
+
+void append_holder(Buffer& out, const engine::Holder& holder) {
+  append_member(out, "{\"id\":", to_string(holder.job));
+  append_member(out, ",\"kind\":", holder.call ? "call" : "job");
+  append_member(out, ",\"status\":", engine::job_state_name(holder.state));
+  append_member(out, ",\"cost_usd\":", to_string(holder.cost));
+  append(out, ",\"content_type\":");
+  append_quoted_or_null(out, holder.content);
+  append(out, ",\"meters\":{");
+  bool first = true;
+  for (const policy::MeterName& name : policy::meter_names()) {
+    const std::int64_t amount = holder.amounts[name.meter];
+    if (amount == 0) continue;
+    if (!std::exchange(first, false)) out.push_back(',');
+    append_quoted(out, name.name);
+    fmt::format_to(fmt::appender(out), ":{}", policy::show_amount(name.meter, amount));
+  }
+  append(out, "}}");
 }
 
 void append_times(Buffer& out, const engine::JobRow& row) {
@@ -180,15 +201,39 @@ void append_key(Buffer& out, const journal::KeyRow& key, std::string_view user_i
   out.push_back('}');
 }
 
-void append_account(Buffer& out, const engine::AccountRow& account) {
+void append_account(Buffer& out, const engine::AccountRow& account, std::string_view overrides_mistake) {
   append_member(out, "{\"id\":", to_string(account.id));
   append_member(out, ",\"object\":\"account\",\"user_id\":", account.user_id);
   append_member(out, ",\"plan\":", account.plan);
   append(out, ",\"team\":");
   append_quoted_or_null(out, account.team);
+  append(out, ",\"overrides_mistake\":");
+  append_quoted_or_null(out, overrides_mistake);
   append(out, ",\"created_at\":");
   append_time(out, account.created_at);
   out.push_back('}');
+}
+
+void append_limit_reached(Buffer& out, const LimitReached& limit,
+                          const std::vector<engine::Holder>* held_by) {
+  append_member(out, "{\"scope\":", limit.scope);
+  append_member(out, ",\"meter\":", limit.meter);
+  append_member(out, ",\"limit\":", limit.limit);
+  append_member(out, ",\"used\":", limit.used);
+  append_member(out, ",\"held\":", limit.held);
+  append_member(out, ",\"wanted\":", limit.wanted);
+  fmt::format_to(fmt::appender(out), ",\"resets_at\":{},\"held_by\":",
+                 limit.resets_at ? fmt::to_string(*limit.resets_at) : "null");
+  if (held_by == nullptr) {
+    append(out, "null}");
+    return;
+  }
+  out.push_back('[');
+  for (std::size_t i = 0; i < held_by->size(); ++i) {
+    if (i > 0) out.push_back(',');
+    append_holder(out, (*held_by)[i]);
+  }
+  append(out, "]}");
 }
 
 std::string rfc3339(Wall time) {

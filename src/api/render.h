@@ -2,8 +2,12 @@
 #pragma once
 
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "api/json.h"
+#include "base/result.h"
+#include "engine/engine.h"
 #include "engine/rows.h"
 #include "journal/journal.h"
 #include "node/node.h"
@@ -23,7 +27,12 @@ void append_artifact(Buffer& out, const engine::ArtifactRef& artifact);  // as i
 // empty.
 void append_key(Buffer& out, const journal::KeyRow& key, std::string_view user_id, std::string_view secret);
 
-void append_account(Buffer& out, const engine::AccountRow& account);
+// `overrides_mistake`: why its overrides do not apply; empty: they do, or it has none.
+void append_account(Buffer& out, const engine::AccountRow& account, std::string_view overrides_mistake);
+
+// A limit that refused or holds back, as an object of texts and numbers, and the work that holds some of it;
+// `held_by` null: nobody looked.
+void append_limit_reached(Buffer& out, const LimitReached& limit, const std::vector<engine::Holder>* held_by);
 
 // What a plan promises, as an object: limits, quotas, rates and the cost cap.
 void append_limits(Buffer& out, const policy::Plan& plan);

@@ -30,25 +30,6 @@ boost::asio::awaitable<Result<void>> check_image_owner(Context& context, Artifac
                  std::move(field));
 }
 
-// The plan to name in a refusal: the one that the account's plan says, else the lowest class that has the
-// task (and, where a share is used up, is above the account's own).
-std::string plan_to_upgrade_to(const Context& context, std::string_view task, bool above) {
-  const policy::Policy& policy = *context.policy;
-  const policy::Plan* own = nullptr;
-  if (const auto scope = context.scope()) {
-    const auto account = context.node().account(*scope);
-    own = account ? policy.plan(account->plan) : nullptr;
-  }
-  if (own != nullptr && !own->upgrade_to.empty()) return own->upgrade_to;
-  const policy::Plan* best = nullptr;
-  for (const auto& [name, plan] : policy.plans) {
-    const bool higher = !above || (own != nullptr && plan.priority_class > own->priority_class);
-    if (plan.has_task(task) && higher && (best == nullptr || plan.priority_class < best->priority_class))
-      best = &plan;
-  }
-  return best != nullptr ? best->name : std::string();
-}
-
 }  // namespace
 
 std::string tier_asked(Fields& fields, Mistakes& mistakes) {
@@ -85,16 +66,6 @@ boost::asio::awaitable<Result<node::SubmitAnswer>> submit(Context& context, Subm
   }
   auto submitting = context.node().submit(std::move(request));
   co_return co_await std::move(submitting);
-}
-
-net::Response refuse_submit(const Context& context, const Error& error, std::string_view task) {
-  ErrorExtras extras;
-  const bool used_up = error.code == ErrorCode::kQuotaExceeded || error.code == ErrorCode::kCostCapReached;
-  if (error.code == ErrorCode::kNotInPlan || used_up) {
-    const std::string better = plan_to_upgrade_to(context, task, used_up);
-    extras.fields = ",\"upgrade_to\":" + (better.empty() ? "null" : quote(better));
-  }
-  return error_response(error, context.wire, extras);
 }
 
 namespace {

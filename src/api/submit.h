@@ -36,7 +36,4 @@ void add_rate_headers(net::Response& response, const engine::RateView& rates);
 // Those, and what served it, of an answer with a job or a call.
 void add_serving_headers(net::Response& response, const engine::JobRow& row);
 
-// A refusal by the plan says which plan would do; everything else is the error as it is.
-net::Response refuse_submit(const Context& context, const Error& error, std::string_view task);
-
 }  // namespace turnpike::api

@@ -115,6 +115,8 @@ Reply subscription(const Context& context, const engine::AccountRow& account) {
   append_limits(out, plan);
   append(out, ",\"overrides\":");
   append(out, account.overrides.empty() ? std::string_view("null") : std::string_view(account.overrides));
+  append(out, ",\"overrides_mistake\":");
+  append_quoted_or_null(out, context.node().overrides_mistake(account.id));
   append_grants(out, account);
   out.push_back('}');
   return json_response(200, out);

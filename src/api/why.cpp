@@ -1,4 +1,5 @@
 // GET /api/jobs/{id}/why: what decided so far, in words and in fields.
+#include <algorithm>
 #include <utility>
 
 #include "api/handlers.h"
@@ -36,6 +37,10 @@ std::string waiting_words(const node::JobView& job, const engine::Why& why) {
     case WaitingFor::kRateLimit:
       return "Its account sends faster than its plan allows; it starts when the rate permits.";
     case WaitingFor::kProviderLimit:
+      if (why.pool_down) {
+        return fmt::format("Upstream {} fails, or has asked to be left alone; it starts when that is over.",
+                           why.pool);
+      }
       return fmt::format(
           "All {} slots of pool {} are in use; it starts when one is free and its turn has come.",
           why.pool_slots, why.pool);
@@ -48,6 +53,8 @@ std::string waiting_words(const node::JobView& job, const engine::Why& why) {
     case WaitingFor::kDependency:
       return "It waits for what it depends on.";
     case WaitingFor::kPaused:
+      if (why.pool_paused)
+        return fmt::format("The operator has paused {}; it starts when that is lifted.", why.pool);
       return "Nothing is started at the moment: the server is draining or its queue is paused.";
   }
   return {};
@@ -108,6 +115,10 @@ std::string_view history_word(HistoryKind kind) {
       return "retried";
     case HistoryKind::kWaitsForQuota:
       return "waits_for_quota";
+    case HistoryKind::kRouted:
+      return "routed";
+    case HistoryKind::kFellBack:
+      return "fell_back";
   }
   return {};
 }
@@ -142,6 +153,10 @@ std::string history_words(const engine::HistoryEntry& entry) {
     case HistoryKind::kWaitsForQuota:
       return fmt::format("nothing was left of {}; it is looked at again at {}", entry.text,
                          rfc3339(wall_from_micros(entry.a)));
+    case HistoryKind::kRouted:
+      return fmt::format("its version is the {}", entry.text);
+    case HistoryKind::kFellBack:
+      return fmt::format("goes on elsewhere: {}", entry.text);
   }
   return {};
 }
@@ -179,6 +194,8 @@ void append_history(Buffer& out, const std::vector<engine::HistoryEntry>& histor
       case HistoryKind::kExpired:
       case HistoryKind::kRetriedByUser:
       case HistoryKind::kWaitsForQuota:
+      case HistoryKind::kRouted:
+      case HistoryKind::kFellBack:
         break;
     }
     out.push_back('}');
@@ -186,39 +203,41 @@ void append_history(Buffer& out, const std::vector<engine::HistoryEntry>& histor
   out.push_back(']');
 }
 
+// How its model's version was chosen, and where its provider stands in its route.
+std::string chosen_words(const engine::JobRow& row) {
+  const auto routed = std::ranges::find(row.history, HistoryKind::kRouted, &engine::HistoryEntry::kind);
+  if (routed == row.history.end()) return {};
+  if (row.route.empty()) return fmt::format("{}; provider {} is the only one.", routed->text, row.provider);
+  return fmt::format("{}; provider {} is number {} of {} in the order to try them.", routed->text,
+                     row.provider, row.step + 1, row.route.size());
+}
+
+void append_chosen(Buffer& out, const engine::JobRow& row) {
+  const auto member = [&out](std::string_view name, std::string_view text) {
+    append(out, name);
+    append_quoted_or_null(out, text);
+  };
+  member(",\"chosen\":{\"model\":", row.model);
+  member(",\"version\":", row.model_version);
+  member(",\"provider\":", row.provider);
+  member(",\"upstream_model\":", row.upstream_model);
+  append(out, ",\"route\":[");
+  for (std::size_t i = 0; i < row.route.size(); ++i) {
+    if (i > 0) out.push_back(',');
+    append_quoted(out, row.route[i].provider);
+  }
+  member("],\"text\":", chosen_words(row));
+  out.push_back('}');
+}
+
 // The limit that holds it back or ended it, and what holds most of it.
 void append_limit(Buffer& out, const engine::Why& why) {
   append(out, ",\"limit\":");
   if (why.limit == nullptr) {
     append(out, "null");
-    return;
+  } else {
+    append_limit_reached(out, *why.limit, &why.holders);
   }
-  const LimitReached& limit = *why.limit;
-  append(out, "{\"scope\":");
-  append_quoted(out, limit.scope);
-  for (const auto& [name, value] : {std::pair<std::string_view, std::string_view>{",\"meter\":", limit.meter},
-                                    {",\"limit\":", limit.limit},
-                                    {",\"used\":", limit.used},
-                                    {",\"held\":", limit.held},
-                                    {",\"wanted\":", limit.wanted}}) {
-    append(out, name);
-    append_quoted(out, value);
-  }
-  fmt::format_to(fmt::appender(out), ",\"resets_at\":{},\"held_by\":[",
-                 limit.resets_at ? fmt::to_string(*limit.resets_at) : "null");
-  for (std::size_t i = 0; i < why.holders.size(); ++i) {
-    const engine::Holder& holder = why.holders[i];
-    append(out, i > 0 ? ",{\"id\":" : "{\"id\":");
-    append_quoted(out, to_string(holder.job));
-    append(out, ",\"kind\":");
-    append_quoted(out, holder.call ? "call" : "job");
-    append(out, ",\"status\":");
-    append_quoted(out, engine::job_state_name(holder.state));
-    append(out, ",\"cost_usd\":");
-    append_quoted(out, to_string(holder.cost));
-    fmt::format_to(fmt::appender(out), ",\"tokens\":{}}}", holder.amounts[policy::Meter::kTokens]);
-  }
-  append(out, "]}");
 }
 
 void append_now(Buffer& out, const node::JobView& job, const engine::Why& why) {
@@ -256,6 +275,7 @@ Handled explain_job(Context& context) {
   append_quoted(out, to_string(job.row.id));
   append(out, ",\"summary\":");
   append_quoted(out, summary(job, why));
+  append_chosen(out, job.row);
   append_now(out, job, why);
   append_history(out, job.row.history);
   out.push_back('}');

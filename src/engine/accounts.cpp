@@ -52,11 +52,14 @@ void Engine::State::refresh_plan(Account& account, Timestamp now) {
   }
   // The plan that is replaced is still looked at while queues move.
   const std::unique_ptr<const policy::Plan> before = std::move(account.own);
+  account.overrides_mistake.clear();
   if (!account.row.overrides.empty()) {
     // They were checked when they were set. What no longer reads with a new policy does not apply.
     if (auto own = policy::overridden(*policy_, *plan, account.row.overrides)) {
       account.own = std::make_unique<const policy::Plan>(std::move(*own));
       plan = account.own.get();
+    } else {
+      account.overrides_mistake = std::move(own.error().message);
     }
   }
   change_plan(account, *plan, now);

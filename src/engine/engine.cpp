@@ -285,6 +285,21 @@ const policy::Plan& Engine::plan_of(AccountId id) const {
   return found != nullptr ? *found->plan : state_->plan_named("");
 }
 
+std::string_view Engine::overrides_mistake(AccountId id) const {
+  const Account* found = state_->find_account(id);
+  return found != nullptr ? std::string_view(found->overrides_mistake) : std::string_view();
+}
+
+UnreadOverrides Engine::unread_overrides(std::size_t shown_max) const {
+  UnreadOverrides unread;
+  for (const auto& [id, account] : state_->accounts_) {
+    if (account->overrides_mistake.empty()) continue;
+    ++unread.accounts;
+    if (unread.shown.size() < shown_max) unread.shown.emplace_back(id, account->overrides_mistake);
+  }
+  return unread;
+}
+
 Result<Submitted> Engine::submit(NewJob job, Timestamp now, Changes& out) {
   state_->heard(now);
   return state_->submit(std::move(job), now, out);
@@ -409,8 +424,9 @@ RateView Engine::rates(AccountId id, Timestamp now) const {
   const Account* found = state_->find_account(id);
   return found != nullptr ? state_->rates(*found, now) : RateView{};
 }
-std::vector<Holder> Engine::holders(AccountId id, std::size_t limit) const {
-  return state_->holders(id, limit);
+Holders Engine::holders(AccountId id, std::size_t limit, std::string_view meter) const {
+  const Account* found = state_->find_account(id);
+  return found != nullptr ? state_->holders(*found, limit, meter) : Holders{};
 }
 std::vector<PeriodRow> Engine::periods() const {
   return state_->periods();

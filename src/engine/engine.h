@@ -174,13 +174,24 @@ struct UsageView {
   bool hard_stop = false;
 };
 
-// Work that holds something of a scope now, the most first.
+// Work that holds something now.
 struct Holder {
   JobId job;
   bool call = false;
   JobState state{};
   Money cost;
   policy::Amounts amounts;
+  std::string content;  // content type it counts for; empty: none
+};
+struct Holders {
+  std::vector<Holder> most;
+  std::size_t looked_at = 0;  // jobs, to find them: what it cost
+};
+
+// Accounts whose overrides do not read under the policy in force, and so do not apply.
+struct UnreadOverrides {
+  std::size_t accounts = 0;                              // all
+  std::vector<std::pair<AccountId, std::string>> shown;  // the first of them, by id, each with its mistake
 };
 
 enum class WaitingFor : std::uint8_t {
@@ -263,7 +274,7 @@ struct Why {
   bool pool_down = false;    // its upstream only fails, or has asked to be left alone
   // The limit that holds it back or ended it, if one does: a rate, a quota, a cap.
   std::shared_ptr<const LimitReached> limit;
-  std::vector<Holder> holders;  // of that limit's scope; at most 10
+  std::vector<Holder> holders;  // the account's own work that holds some of it; at most 10
 };
 
 // Engines that are wrong on purpose: the simulation must catch each. Never set outside of tests.
@@ -319,6 +330,10 @@ class Engine {
   // The plan that applies; falls back to the default plan where the account's was removed from the
   // configuration.
   const policy::Plan& plan_of(AccountId id) const;
+  // Why the account's overrides do not apply: the first mistake; empty: they do, or there are none. They were
+  // checked when they were set; a later policy may no longer know what they name.
+  std::string_view overrides_mistake(AccountId id) const;
+  UnreadOverrides unread_overrides(std::size_t shown_max) const;
 
   struct AccountChange {  // what is set is changed
     std::optional<std::string> plan;
@@ -418,8 +433,10 @@ class Engine {
   std::optional<UsageView> team_usage(std::string_view team, Timestamp now) const;  // nullopt: no such team
   UsageView platform_usage(Timestamp now) const;
   RateView rates(AccountId id, Timestamp now) const;
-  // Of what is in memory: running and waiting heads, at most `limit`.
-  std::vector<Holder> holders(AccountId id, std::size_t limit) const;
+  // The account's work in memory, running and waiting heads, that holds something of `meter` (as
+  // LimitReached::meter names it; empty: of anything), the most first, at most `limit`. Looks at the heads of
+  // its queues, and at all that run or are scheduled.
+  Holders holders(AccountId id, std::size_t limit, std::string_view meter = {}) const;
   // Books in memory, for a recount by tests: sorted by (scope, account, team, start).
   std::vector<PeriodRow> periods() const;
   // percent and message of a running job; 0 and "" otherwise.

@@ -155,7 +155,9 @@ struct JobError {
 // What decided so far, for `why`. At most kHistoryMax entries a job; beyond, the oldest after the first are
 // dropped.
 enum class HistoryKind : std::uint8_t {
-  kSubmitted,      // text: what it waits for at first
+  kSubmitted,      // text: what it waits for at first; a: its model was named by the request (1) or is the
+                   // first of its task that the plan could use (2), 0: not recorded; b: its provider's place,
+                   // from 1, in the plan's order (> 0) or in the model's (< 0)
   kStarted,        // a: account's running jobs with this one, b: its cap (0: unlimited); text: provider
   kAttemptFailed,  // a: attempt; text: code: message
   kRetryAt,        // a: Unix microseconds of the next attempt

@@ -88,6 +88,7 @@ struct Account : Payer {
   AccountRow row;
   const policy::Plan* plan = nullptr;       // that applies; never null
   std::unique_ptr<const policy::Plan> own;  // with its overrides, if it has any
+  std::string overrides_mistake;            // why they do not apply; empty: they do
   Group* group = nullptr;                   // its team; null: none
   Monotonic rate_timer{};                   // its place in State::rate_timers_; none: the epoch
   std::uint64_t waiting = 0;                // queued + scheduled over all pools
@@ -212,7 +213,7 @@ class Engine::State {
   Why why(const JobRow& row, Timestamp now) const;
   UsageView usage(const Payer& payer, Timestamp now) const;
   RateView rates(const Account& account, Timestamp now) const;
-  std::vector<Holder> holders(AccountId id, std::size_t limit) const;
+  Holders holders(const Account& account, std::size_t limit, std::string_view meter) const;
   std::vector<PeriodRow> periods() const;
   Stats stats() const;
   std::vector<PutQueueCount> queue_counts() const;

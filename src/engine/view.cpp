@@ -14,6 +14,15 @@ std::int64_t seconds_up(std::int64_t micros) {
   return std::max<std::int64_t>(0, (micros + 999'999) / 1'000'000);
 }
 
+// What a job holds of a meter, as LimitReached names it.
+std::int64_t held_of(const Job& job, std::string_view meter) {
+  const Hold& hold = *job.row.hold;
+  if (meter.empty() || meter == "cost_usd") return hold.cost.nanos;
+  if (meter == "concurrent_calls") return job.call ? 1 : 0;
+  if (const auto named = policy::meter_named(meter)) return hold.amounts[*named];
+  return hold.content == meter ? 1 : 0;
+}
+
 // How many jobs of its own queue go before `key`: exact among the loaded heads, else by how far its id lies
 // between the last loaded head and the youngest.
 std::pair<std::uint64_t, bool> rank_in_queue(const Queue& queue, const QueueKey& key) {
@@ -222,7 +231,7 @@ Why Engine::State::why(const JobRow& row, Timestamp now) const {
   why.account_limit = account->plan->limits.concurrent_jobs;
   why.account_waiting = account->waiting;
   why.limit = limit_at_work(row, now);
-  if (why.limit) why.holders = holders(row.account, kHoldersShown);
+  if (why.limit) why.holders = holders(*account, kHoldersShown, why.limit->meter).most;
   const auto it = pools_.find(row.pool);
   if (it == pools_.end()) return why;
   const Pool& pool = *it->second;
@@ -288,23 +297,40 @@ RateView Engine::State::rates(const Account& account, Timestamp now) const {
   return least;
 }
 
-std::vector<Holder> Engine::State::holders(AccountId id, std::size_t limit) const {
-  std::vector<Holder> all;
-  for (const auto& [job_id, job] : jobs_) {
-    if (job.row.account != id || !job.row.hold) continue;
-    all.push_back({.job = job_id,
-                   .call = job.call,
-                   .state = job.row.state,
-                   .cost = job.row.hold->cost,
-                   .amounts = job.row.hold->amounts});
-  }
-  const auto more = [](const Holder& a, const Holder& b) {
-    return a.cost != b.cost ? a.cost > b.cost : a.job < b.job;
+// Whatever holds something stands in a queue, runs, or is scheduled to run again.
+Holders Engine::State::holders(const Account& account, std::size_t limit, std::string_view meter) const {
+  Holders found;
+  std::vector<std::pair<std::int64_t, const Job*>> all;
+  const auto look = [&](JobId id) {
+    ++found.looked_at;
+    const auto job = jobs_.find(id);
+    if (job == jobs_.end() || job->second.row.account != account.row.id || !job->second.row.hold) return;
+    const std::int64_t held = held_of(job->second, meter);
+    if (held > 0 || meter.empty()) all.emplace_back(held, &job->second);
   };
-  const auto end = all.begin() + static_cast<std::ptrdiff_t>(std::min(limit, all.size()));
-  std::partial_sort(all.begin(), end, all.end(), more);
-  all.erase(end, all.end());
-  return all;
+  for (const auto& queue : account.queues) {
+    for (const JobId call : queue->calls) look(call);
+    for (const auto& [priority, job] : queue->window.keys()) look(job);
+  }
+  for (const auto& [id, attempt] : tries_) look(attempt.job);
+  for (const auto& [due, job] : scheduled_.keys()) look(job);
+
+  const auto more = [](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first > b.first : a.second->row.id < b.second->row.id;
+  };
+  const std::size_t shown = std::min(limit, all.size());
+  std::partial_sort(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(shown), all.end(), more);
+  found.most.reserve(shown);
+  for (std::size_t i = 0; i < shown; ++i) {
+    const JobRow& row = all[i].second->row;
+    found.most.push_back({.job = row.id,
+                          .call = all[i].second->call,
+                          .state = row.state,
+                          .cost = row.hold->cost,
+                          .amounts = row.hold->amounts,
+                          .content = row.hold->content});
+  }
+  return found;
 }
 
 std::vector<PeriodRow> Engine::State::periods() const {

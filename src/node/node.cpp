@@ -131,6 +131,7 @@ Result<void> NodeImpl::recover() {
                               .last_id = recovered->last_id};
     for (journal::StoredJob& job : recovered->processing) recovery.processing.push_back(std::move(job.row));
     turn.engine().recover(std::move(recovery), turn.now(), turn.changes());
+    log_unread(turn.engine().unread_overrides(kUnreadOverridesLogged));
     leases_at_ = turn.now().mono;
     retention_at_ = turn.now().mono + kRetentionEvery;
   }
@@ -154,7 +155,10 @@ void NodeImpl::act(engine::Effect effect, Deliveries& deliveries) {
     void operator()(engine::RefillScheduled& refill) const { node.cold_->answer(refill); }
     void operator()(engine::RefillExpiring& refill) const { node.cold_->answer(refill); }
     void operator()(engine::ExpireCold& expire) const { node.runners_->spawn(node.cold_->expire(expire)); }
-    void operator()(engine::AnswerCall& answer) const { node.callers_.answer(std::move(answer), deliveries); }
+    void operator()(engine::AnswerCall& answer) const {
+      node.metrics_.answered(answer);
+      node.callers_.answer(std::move(answer), deliveries);
+    }
   };
   std::visit(Visitor{.node = *this, .deliveries = deliveries}, effect);
 }

@@ -27,6 +27,7 @@
 #include "engine/engine.h"
 #include "journal/journal.h"
 #include "net/io_threads.h"
+#include "node/refusals.h"
 #include "policy/estimate.h"
 #include "policy/load.h"
 #include "policy/policy.h"
@@ -150,7 +151,16 @@ class Node {
   virtual std::optional<engine::UsageView> team_usage(std::string_view team) = 0;
   virtual engine::UsageView platform_usage() = 0;
   virtual engine::RateView rates(AccountId id) = 0;
-  virtual std::vector<engine::Holder> holders(AccountId id, std::size_t limit) = 0;
+  // Why its overrides do not apply (Engine::overrides_mistake); empty: they do, or it has none.
+  virtual std::string overrides_mistake(AccountId id) = 0;
+
+  // --- Refusals
+  // Counts it, and keeps it for a while (node/refusals.h) with the plan of its account and who holds what
+  // it lacked, as both stand now; fills `plan` and `held_by`.
+  virtual void note_refusal(Refusal refusal) = 0;
+  // `account` nullopt: of any. Null: there is none, or none any more.
+  virtual std::shared_ptr<const Refusal> refusal(std::string_view request_id,
+                                                 std::optional<AccountId> account) = 0;
 
   // --- Calls
   // Resolves once the call has ended and its charge is committed. Errors: those of policy::resolve and

@@ -1,4 +1,4 @@
-// Accounts: who they are, what applies to them, and what they use.
+// Accounts: who they are, what applies to them, what they use, and what they were refused.
 #include <fmt/format.h>
 
 #include <utility>
@@ -43,6 +43,11 @@ std::string terms_json(const engine::AccountRow& row) {
                      json_text(row.plan), json_text(row.overrides), json_text(row.team),
                      json_text(row.time_zone),
                      row.anchor_at == kNever ? "null" : fmt::to_string(unix_seconds(row.anchor_at)), grants);
+}
+
+// A rate is held by nobody: it comes back with time.
+bool work_may_hold(const LimitReached* limit) {
+  return limit != nullptr && (limit->held != "0" || limit->meter == "concurrent_calls");
 }
 
 }  // namespace
@@ -133,9 +138,29 @@ engine::RateView NodeImpl::rates(AccountId id) {
   return turn.engine().rates(id, turn.now());
 }
 
-std::vector<engine::Holder> NodeImpl::holders(AccountId id, std::size_t limit) {
+std::string NodeImpl::overrides_mistake(AccountId id) {
   CommitLoop::Turn turn(*loop_);
-  return turn.engine().holders(id, limit);
+  return std::string(turn.engine().overrides_mistake(id));
+}
+
+void NodeImpl::note_refusal(Refusal refusal) {
+  {
+    CommitLoop::Turn turn(*loop_);
+    refusal.plan = turn.engine().plan_of(refusal.account).name;
+    if (work_may_hold(refusal.limit.get()) && looks_.may_look(turn.now().mono)) {
+      engine::Holders holders =
+          turn.engine().holders(refusal.account, Refusals::kHoldersMax, refusal.limit->meter);
+      looks_.looked(holders.looked_at);
+      refusal.held_by = std::move(holders.most);
+    }
+  }
+  metrics_.refused(refusal);
+  refusals_.keep(std::move(refusal));
+}
+
+std::shared_ptr<const Refusal> NodeImpl::refusal(std::string_view request_id,
+                                                 std::optional<AccountId> account) {
+  return refusals_.find(request_id, account, clock_->now().wall);
 }
 
 }  // namespace turnpike::node

@@ -1,7 +1,7 @@
 // The node as a whole: wires the parts together. Private to node*.cpp:
 //   node.cpp       start, effects of commits, upkeep, drain and the end
 //   node_jobs.cpp  jobs
-//   node_accounts.cpp  accounts, and what they use
+//   node_accounts.cpp  accounts, what they use, and what they were refused
 //   node_calls.cpp  calls
 //   node_keep.cpp  records, events, artifacts, policy, numbers
 #pragma once
@@ -22,6 +22,7 @@
 #include "node/node.h"
 #include "node/provider_set.h"
 #include "node/readers.h"
+#include "node/refusals.h"
 #include "node/runners.h"
 
 namespace turnpike::node {
@@ -33,6 +34,7 @@ constexpr std::size_t kReadsWaitingMax = 4'096;
 constexpr std::size_t kInputBytesMax = 1ULL << 20;
 constexpr std::size_t kMetadataBytesMax = 16ULL << 10;
 constexpr std::chrono::seconds kDrainRetryAfter{5};
+constexpr std::size_t kUnreadOverridesLogged = 10;
 constexpr Duration kStopTriesMax = std::chrono::seconds(10);  // tries to end after they were asked to
 
 class NodeImpl final : public Node, public CommitListener {
@@ -57,7 +59,10 @@ class NodeImpl final : public Node, public CommitListener {
   std::optional<engine::UsageView> team_usage(std::string_view team) override;
   engine::UsageView platform_usage() override;
   engine::RateView rates(AccountId id) override;
-  std::vector<engine::Holder> holders(AccountId id, std::size_t limit) override;
+  std::string overrides_mistake(AccountId id) override;
+  void note_refusal(Refusal refusal) override;
+  std::shared_ptr<const Refusal> refusal(std::string_view request_id,
+                                         std::optional<AccountId> account) override;
 
   asio::awaitable<Result<CallAnswer>> call(CallRequest request) override;
   asio::awaitable<Result<SubmitAnswer>> submit(SubmitRequest request) override;
@@ -114,6 +119,7 @@ class NodeImpl final : public Node, public CommitListener {
   void act(engine::Effect effect, Deliveries& deliveries);
   bool retain(Timestamp now);
   std::optional<std::uint64_t> same_version(const policy::Policy& policy) const;
+  static void log_unread(const engine::UnreadOverrides& unread);
   void put_in_force(policy::PolicyPtr policy, std::uint64_t version, std::uint64_t price_version);
   journal::PolicyVersionRow version_row(const policy::Policy& policy, std::uint64_t version,
                                         std::uint64_t price_version, PolicyChange change) const;
@@ -146,6 +152,8 @@ class NodeImpl final : public Node, public CommitListener {
   ProviderSet providers_;
   ArtifactStore artifacts_;
   std::vector<journal::KeyRow> keys_;
+  Refusals refusals_;
+  LookBudget looks_;  // guarded by the engine's mutex
   std::atomic<bool> draining_ = false;
   std::once_flag stopped_;
 

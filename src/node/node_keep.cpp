@@ -123,6 +123,14 @@ std::map<std::uint64_t, policy::PolicyPtr> NodeImpl::read_policies(
   return policies;
 }
 
+// One line an account, for the first of them; each says how many there are.
+void NodeImpl::log_unread(const engine::UnreadOverrides& unread) {
+  for (const auto& [account, mistake] : unread.shown) {
+    log_event(LogLevel::kWarn, "account.overrides_unread",
+              {{"account", to_string(account)}, {"message", mistake}, {"accounts", unread.accounts}});
+  }
+}
+
 asio::awaitable<Result<std::uint64_t>> NodeImpl::apply(policy::PolicyPtr policy, PolicyChange change) {
   if (const auto same = same_version(*policy)) {
     if (!co_await loop_->everything_committed()) co_return stopping();
@@ -134,6 +142,7 @@ asio::awaitable<Result<std::uint64_t>> NodeImpl::apply(policy::PolicyPtr policy,
     co_return std::unexpected(std::move(done.error()));
   std::uint64_t version = 0;
   engine::Batch batch = 0;
+  engine::UnreadOverrides unread;
   {
     CommitLoop::Turn turn(*loop_);
     if (const auto same = same_version(*policy)) {
@@ -149,6 +158,7 @@ asio::awaitable<Result<std::uint64_t>> NodeImpl::apply(policy::PolicyPtr policy,
                                     .subject = std::to_string(version),
                                     .detail = R"({"hash":")" + policy->hash + R"("})"});
       turn.engine().apply(policy, version, price_version, turn.now(), turn.changes());
+      unread = turn.engine().unread_overrides(kUnreadOverridesLogged);
       providers_.replace(std::move(providers));
       put_in_force(policy, version, price_version);
     }
@@ -156,6 +166,7 @@ asio::awaitable<Result<std::uint64_t>> NodeImpl::apply(policy::PolicyPtr policy,
   }
   if (!co_await loop_->committed(batch)) co_return stopping();
   log_event("policy.in_force", {{"version", version}, {"by", change.by}});
+  log_unread(unread);
   co_return version;
 }
 
@@ -167,7 +178,7 @@ engine::Engine::Stats NodeImpl::stats() {
 }
 
 std::string NodeImpl::metrics_text() {
-  return metrics_.text(stats(), hub_->subscribers());
+  return metrics_.text(stats(), platform_usage(), hub_->subscribers());
 }
 
 }  // namespace turnpike::node

@@ -55,12 +55,23 @@ void read_openai(Map& map, Provider& out) {
   refuse_keys(map, {"seed", "latency", "faults"}, "sandbox");
 }
 
+// A share, or a section with a share and whether such tries are billed. False: absent, or without a share.
+bool read_fault(const Value& value, SandboxFault& out) {
+  if (!value.is_map()) return value.percent(out.permille, 0, 1000);
+  bool has_share = false;
+  value.section([&](Map& fault) {
+    has_share = fault.require("share").percent(out.permille, 0, 1000);
+    fault.at("bills").flag(out.bills);
+  });
+  return has_share;
+}
+
 void read_faults(const Value& faults, Provider& out) {
   faults.section([&](Map& map) {
     std::uint32_t total = 0;
     for (std::size_t i = 0; i < kFailureClassCount; ++i) {
-      SandboxFault fault{static_cast<FailureClass>(i), 0};
-      if (!map.at(failure_class_name(fault.failure)).percent(fault.permille, 0, 1000)) continue;
+      SandboxFault fault{.failure = static_cast<FailureClass>(i)};
+      if (!read_fault(map.at(failure_class_name(fault.failure)), fault)) continue;
       total += fault.permille;
       out.faults.push_back(fault);
     }

@@ -222,6 +222,8 @@ bool is_remote(ProviderKind kind);
 struct SandboxFault {
   FailureClass failure = FailureClass::kTransient;
   std::uint32_t permille = 0;  // share of tries that end so
+  // The failed try reports as billed what its answer would have used, as an upstream does that fails late.
+  bool bills = false;
 };
 
 // --- What bounds the use of an upstream. Whoever waits at one of these bounds waits in the engine's order.

@@ -11,6 +11,10 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
 
 #include "base/random.h"
 #include "provider/json_text.h"
@@ -87,8 +91,13 @@ class SandboxProvider final : public Provider {
       if (!slept) co_return Cancelled{};
       if (late) co_return failure(FailureClass::kTimeout, "sandbox: no answer in time");
     }
-    if (auto fault = draw_fault(random)) co_return std::move(*fault);
-    co_return answer(request);
+    const policy::SandboxFault* fault = draw_fault(random);
+    if (fault == nullptr) co_return answer(request);
+    Failure failed = failure(fault->failure, fmt::format("sandbox: a {} fault, as configured",
+                                                         failure_class_name(fault->failure)));
+    if (fault->failure == FailureClass::kRateLimited) failed.retry_after = std::chrono::seconds(1);
+    if (fault->bills) failed.billed = would_have_used(request);
+    co_return failed;
   }
 
   asio::awaitable<Result<void>> probe(Duration) override { co_return Result<void>{}; }
@@ -124,19 +133,23 @@ class SandboxProvider final : public Provider {
     co_return !cancelled;
   }
 
-  std::optional<Failure> draw_fault(Random& random) const {
-    if (config_.faults.empty()) return std::nullopt;
+  // Null: the try does not fail.
+  const policy::SandboxFault* draw_fault(Random& random) const {
+    if (config_.faults.empty()) return nullptr;
     std::uint64_t drawn = random.below(1000);
     for (const policy::SandboxFault& fault : config_.faults) {
-      if (drawn < fault.permille) {
-        Failure failed = failure(fault.failure, fmt::format("sandbox: a {} fault, as configured",
-                                                            failure_class_name(fault.failure)));
-        if (fault.failure == FailureClass::kRateLimited) failed.retry_after = std::chrono::seconds(1);
-        return failed;
-      }
+      if (drawn < fault.permille) return &fault;
       drawn -= fault.permille;
     }
-    return std::nullopt;
+    return nullptr;
+  }
+
+  // Usage of the answer that a fault takes the place of; none where there would have been none.
+  std::vector<std::pair<std::string, std::int64_t>> would_have_used(const Request& request) const {
+    Outcome outcome = answer(request);
+    auto* success = std::get_if<Success>(&outcome);
+    return success != nullptr ? std::move(success->usage)
+                              : std::vector<std::pair<std::string, std::int64_t>>();
   }
 
   Outcome answer(const Request& request) const {

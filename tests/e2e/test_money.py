@@ -18,14 +18,17 @@ ROUNDS = 10
 def priced(admission="fast", latency="0s"):
     """A cap that pays for exactly 37 calls at a tenth of a dollar each."""
     return configuration(
-        providers={"quick": sandbox(latency, concurrency=64), "broken": sandbox(faults={"transient": "100%"})},
-        models={"writer": ("text", "quick"), "wreck": ("text", "broken")},
-        prices={"quick": {"default": {"per_request": "0.10"}}},
+        providers={"quick": sandbox(latency, concurrency=64), "broken": sandbox(faults={"transient": "100%"}),
+                   "costly": sandbox(faults={"transient": {"share": "100%", "bills": True}})},
+        models={"writer": ("text", "quick"), "wreck": ("text", "broken"), "sink": ("text", "costly")},
+        prices={"quick": {"default": {"per_request": "0.10"}}, "costly": {"default": {"per_request": "0.10"}}},
         content_types=["blog", "social"],
         flags={"editor": {"plans": ["small"]}, "beta": {"share": "0%", "accounts": ["ada"]}},
         plans={
             "capped": {"priority_class": "standard", "admission": admission,
                        "cost_cap": {"monthly_usd": "3.79", "hard_stop": True}},
+            "tight": {"priority_class": "standard", "quotas": {"jobs": 5},
+                      "cost_cap": {"monthly_usd": "0.25", "hard_stop": True}},
             "warned": {"priority_class": "standard", "cost_cap": {"monthly_usd": "0.20", "hard_stop": False}},
             "small": {"priority_class": "low", "quotas": {"jobs": 2}, "upgrade_to": "capped", "period": "day"},
             "writers": {"priority_class": "low", "content_types": ["blog"], "quotas": {"blog": 1}},
@@ -120,6 +123,28 @@ def test_CR3_a_quota_refuses_with_what_to_do_and_a_failed_job_gives_its_count_ba
     assert (error["meter"], error["limit"], error["used"], error["held"], error["wanted"]) == ("jobs", 2, 2, 0, 1)
     assert error["upgrade_to"] == "capped" and error["resets_at"] == usage(client)["period"]["resets_at"]
     assert meter(client, "jobs")["remaining"] == 0, "a refusal changes no counter"
+
+
+def test_a_failed_job_gives_its_count_back_and_what_was_billed_stays_charged(server):
+    client = on_plan(server, "tight")
+    failed = client.ended(client.submit("text", {"prompt": "one"}, model="sink", max_attempts=2)["id"])
+    assert failed["status"] == "failed" and failed["attempt"] == 2 and failed["cost_usd"] == "0.2"
+    assert meter(client, "jobs")["used"] == 0 and meter(client, "jobs")["held"] == 0
+    assert usage(client)["cost"] == {"used_usd": "0.2", "held_usd": "0", "cap_usd": "0.25", "hard_stop": True}
+    report = server.client().get(f"/api/admin/costs?by=plan,provider&user={client.account}").json["data"][0]
+    assert (report["provider"], report["cost_usd"], report["completed"]) == ("costly", "0.2", 0)
+    verified(server)
+
+
+def test_retries_that_bill_end_where_the_cap_leaves_no_room_for_another(server):
+    client = on_plan(server, "tight")
+    failed = client.ended(client.submit("text", {"prompt": "one"}, model="sink", max_attempts=10)["id"])
+    assert failed["status"] == "failed" and failed["error"]["code"] == "cost_cap_reached"
+    assert failed["attempt"] == 2 and failed["cost_usd"] == "0.2"
+    assert usage(client)["cost"]["used_usd"] == "0.2" and meter(client, "jobs")["used"] == 0
+    told = client.get(f"/api/jobs/{failed['id']}/why").json
+    assert told["now"]["limit"]["meter"] == "cost_usd" and told["now"]["limit"]["used"] == "0.2"
+    verified(server)
 
 
 def test_an_upgrade_acts_at_once_and_keeps_usage(server):

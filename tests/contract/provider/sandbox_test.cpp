@@ -102,5 +102,26 @@ TEST(Sandbox, FailsAsOftenAsConfigured) {
   EXPECT_NEAR(failures[policy::FailureClass::kRateLimited], 100, 40);
 }
 
+TEST(Sandbox, AFaultThatBillsReportsWhatItsAnswerWouldHaveUsed) {
+  const std::string input = R"({"prompt":"a lighthouse","max_tokens":7})";
+  const Outcome answered = ask(instant(), "text", input);
+  ASSERT_NE(as_success(answered), nullptr) << describe(answered);
+  policy::Provider config = instant();
+  config.faults = {{.failure = policy::FailureClass::kTimeout, .permille = 1000, .bills = true}};
+  const Outcome failed = ask(config, "text", input);
+  ASSERT_NE(as_failure(failed), nullptr) << describe(failed);
+  EXPECT_EQ(as_failure(failed)->failure, policy::FailureClass::kTimeout);
+  EXPECT_EQ(as_failure(failed)->billed, as_success(answered)->usage);
+}
+
+TEST(Sandbox, AFaultThatDoesNotBillReportsNothing) {
+  policy::Provider config = instant();
+  config.faults = {{.failure = policy::FailureClass::kTransient, .permille = 1000}};
+  const Outcome failed = ask(config, "text", R"({"prompt":"x"})");
+  ASSERT_NE(as_failure(failed), nullptr) << describe(failed);
+  ASSERT_TRUE(as_failure(failed)->billed);
+  EXPECT_TRUE(as_failure(failed)->billed->empty());
+}
+
 }  // namespace
 }  // namespace turnpike::provider

@@ -394,5 +394,80 @@ TEST(Rates, WorkLargerThanAMinuteOfTokensBeginsWhenAllIsThere) {
   EXPECT_EQ(state.wait(rates, 1, now), Duration{0});
 }
 
+TEST_F(MoneyTest, NamesTheWorkThatHoldsSomeOfALimit) {
+  policy_.content_types = {"blog"};
+  promise("low").quotas.content["blog"] = 2;
+  quota("low", Meter::kTokens, 1'000);
+  plan("low").limits.concurrent_jobs = 1;
+  apply();
+  const AccountId owner = account("a", "low");
+  const AccountId other = account("b", "low");
+  NewJob big = job(owner);
+  big.estimate[Meter::kTokens] = 500;
+  NewJob blog = job(owner);
+  blog.content_type = "blog";
+  blog.estimate[Meter::kTokens] = 100;
+  ASSERT_TRUE(try_submit(big));
+  ASSERT_TRUE(try_submit(blog));
+  ASSERT_TRUE(try_submit(job(other)));
+  ASSERT_TRUE(call(owner));
+  const auto ids = [](const Holders& holders) {
+    std::vector<JobId> found;
+    for (const Holder& holder : holders.most) found.push_back(holder.job);
+    return found;
+  };
+  EXPECT_EQ(ids(engine_->holders(owner, 10, "tokens")), (std::vector{big.id, blog.id}));
+  EXPECT_EQ(ids(engine_->holders(owner, 10, "blog")), std::vector{blog.id});
+  EXPECT_EQ(ids(engine_->holders(owner, 10, "jobs")), (std::vector{big.id, blog.id}));
+  EXPECT_EQ(ids(engine_->holders(owner, 1, "tokens")), std::vector{big.id});
+  const Holders calls = engine_->holders(owner, 10, "concurrent_calls");
+  ASSERT_EQ(calls.most.size(), 1U);
+  EXPECT_TRUE(calls.most[0].call);
+  EXPECT_EQ(engine_->holders(owner, 10).most.size(), 3U) << "and none of another account's";
+  EXPECT_TRUE(ids(engine_->holders(owner, 10, "requests_per_minute")).empty());
+}
+
+TEST_F(MoneyTest, AJobBetweenTwoAttemptsIsAmongTheHolders) {
+  quota("low", Meter::kJobs, 5);
+  plan("low").retry.standard = {.base = minutes(1), .cap = minutes(1), .attempts = 3};
+  apply();
+  const AccountId owner = account("a", "low");
+  NewJob asked = job(owner);
+  ASSERT_TRUE(try_submit(asked));
+  EXPECT_TRUE(fail(asked.id));
+  ASSERT_EQ(state(asked.id), JobState::kScheduled);
+  const Holders holders = engine_->holders(owner, 10, "jobs");
+  ASSERT_EQ(holders.most.size(), 1U);
+  EXPECT_EQ(holders.most[0].state, JobState::kScheduled);
+  EXPECT_GE(holders.looked_at, 1U);
+}
+
+TEST_F(MoneyTest, OverridesThatNoLongerReadAreTold) {
+  policy_.content_types = {"blog"};
+  apply();
+  const AccountId owner = account("a", "low");
+  const AccountId other = account("b", "low");
+  Changes out = changes();
+  Engine::AccountChange change;
+  change.overrides = R"({"quotas":{"blog":3}})";
+  ASSERT_TRUE(engine_->change_account(owner, change, now_, out));
+  keep(out);
+  EXPECT_EQ(engine_->overrides_mistake(owner), "");
+  EXPECT_EQ(engine_->unread_overrides(10).accounts, 0U);
+  policy_.content_types.clear();
+  apply();
+  EXPECT_THAT(std::string(engine_->overrides_mistake(owner)), testing::HasSubstr("overrides.quotas.blog"));
+  EXPECT_TRUE(engine_->plan_of(owner).promise.quotas.content.empty()) << "they do not apply";
+  EXPECT_EQ(engine_->overrides_mistake(other), "");
+  const UnreadOverrides unread = engine_->unread_overrides(10);
+  EXPECT_EQ(unread.accounts, 1U);
+  ASSERT_EQ(unread.shown.size(), 1U);
+  EXPECT_EQ(unread.shown[0].first, owner);
+  EXPECT_TRUE(engine_->unread_overrides(0).shown.empty());
+  policy_.content_types = {"blog"};
+  apply();
+  EXPECT_EQ(engine_->overrides_mistake(owner), "") << "they read again";
+}
+
 }  // namespace
 }  // namespace turnpike::engine

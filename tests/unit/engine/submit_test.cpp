@@ -236,5 +236,16 @@ TEST_F(Accounts, AreListedByIdInPages) {
   EXPECT_EQ(page[1].id, c);
 }
 
+TEST_F(Submit, RemembersHowItsModelWasChosen) {
+  const AccountId owner = account("u", "low");
+  NewJob asked = job(owner);
+  policy::Route named = *asked.route;
+  named.why = "version that the request names";
+  asked.route = std::make_shared<const policy::Route>(named);
+  const JobId id = submit(asked);
+  EXPECT_EQ(row(id).history.at(1).kind, HistoryKind::kRouted);
+  EXPECT_EQ(row(id).history.at(1).text, named.why);
+}
+
 }  // namespace
 }  // namespace turnpike::engine

@@ -116,6 +116,17 @@ TEST(Load, ReadsTheSandbox) {
   EXPECT_EQ(provider.faults[1].permille, 5U);
 }
 
+TEST(Load, ASandboxsFaultMayBill) {
+  const PolicyPtr policy = good(sample_with(
+      "kind: sandbox", "kind: sandbox\n    faults: {transient: 1%, timeout: {share: 2%, bills: true}}"));
+  const Provider& provider = policy->providers.at("fake");
+  ASSERT_EQ(provider.faults.size(), 2U);
+  EXPECT_FALSE(provider.faults[0].bills);
+  EXPECT_EQ(provider.faults[1].failure, FailureClass::kTimeout);
+  EXPECT_EQ(provider.faults[1].permille, 20U);
+  EXPECT_TRUE(provider.faults[1].bills);
+}
+
 TEST(Load, FetchesSecretsAndKeepsTheReferenceInTheText) {
   const PolicyPtr from_env = good(std::string{kSample});
   EXPECT_EQ(from_env->providers.at("cloud").api_key.reveal(), kSecret);

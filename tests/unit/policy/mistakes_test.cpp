@@ -270,6 +270,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"FaultsBeyondAll", "kind: sandbox",
                 "kind: sandbox\n    faults: {transient: 60%, timeout: 50%}",
                 "t.yaml:22:5: providers.fake.faults: the shares of all faults together must be at most 100%"},
+        BadFile{"FaultWithoutShare", "kind: sandbox", "kind: sandbox\n    faults: {timeout: {bills: true}}",
+                "t.yaml:22:14: providers.fake.faults.timeout: `share` is missing"},
         BadFile{"UnknownFault", "kind: sandbox", "kind: sandbox\n    faults: {trasient: 1%}",
                 "t.yaml:22:14: providers.fake.faults: unknown key `trasient`: did you mean `transient`?"},
         BadFile{"UnknownKind", "kind: sandbox", "kind: sandboxx",
