@@ -151,9 +151,9 @@ std::string Chooser::why() const {
     case Hold::kDefault:
       break;
   }
-  const std::string held = hold_ == Hold::kPlan
-                               ? fmt::format("pinned by plan {}", plan)
-                               : fmt::format("the default of {}, which plan {} holds", model_.id, plan);
+  std::string held = hold_ == Hold::kPlan
+                         ? fmt::format("pinned by plan {}", plan)
+                         : fmt::format("the default of {}, which plan {} holds", model_.id, plan);
   const bool has_minors = held_ != nullptr && held_->parsed.kind == VersionText::Kind::kNumber;
   if (policy_ != VersionPolicy::kAllowMinor || !has_minors) return held;
   return fmt::format("newest minor of {}: {}", held_name_, held);
