@@ -57,7 +57,7 @@ std::string use_words(const node::Refusal& refusal) {
     return fmt::format("{} {} being answered{}", limit.used, is_or_are(limit.used),
                        known ? fmt::format(" ({})", named(*refusal.held_by)) : "");
   }
-  const std::string used = fmt::format("{} {} used", limit.used, is_or_are(limit.used));
+  std::string used = fmt::format("{} {} used", limit.used, is_or_are(limit.used));
   if (limit.held == "0") return used;
   // A team's and the platform's are held by others too, whom an account does not see.
   const std::string_view among = limit.scope == "account" ? "" : "work of all its accounts, of this one ";
