@@ -56,6 +56,18 @@ Handled get_policy_version(Context& context);
 Handled diff_policy_versions(Context& context);
 Handled roll_back_policy(Context& context);
 Handled list_audit(Context& context);
+// operator.cpp
+Handled admin_models(Context& context);
+Handled set_version_status(Context& context);
+Handled pin_model(Context& context);
+Handled start_canary(Context& context);
+Handled approve_canary(Context& context);
+Handled roll_back_canary(Context& context);
+Handled pause_model(Context& context);
+Handled get_freeze(Context& context);
+Handled set_freeze(Context& context);
+Handled admin_providers(Context& context);
+Handled pause_provider(Context& context);
 // webhooks.cpp
 Handled create_webhook(Context& context);
 Handled list_webhooks(Context& context);

@@ -158,7 +158,7 @@ std::vector<policy::VisibleModel> visible_models(const Context& context) {
     plan = account ? context.policy->plan(account->plan) : nullptr;
     if (plan == nullptr) plan = context.policy->plan(context.policy->accounts.default_plan);
   }
-  return policy::visible_models(*context.policy, plan, policy::no_overlay(),
+  return policy::visible_models(*context.policy, plan, *context.node().overlay(),
                                 context.node().unavailable_providers());
 }
 

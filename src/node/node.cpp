@@ -130,6 +130,7 @@ Result<void> NodeImpl::recover() {
                               .price_version = prices,
                               .last_id = recovered->last_id};
     for (journal::StoredJob& job : recovered->processing) recovery.processing.push_back(std::move(job.row));
+    turn.engine().set_overlay(read_overlay(recovered->overlay), turn.now(), turn.changes());
     turn.engine().recover(std::move(recovery), turn.now(), turn.changes());
     log_unread(turn.engine().unread_overrides(kUnreadOverridesLogged));
     leases_at_ = turn.now().mono;

@@ -30,6 +30,7 @@
 #include "node/refusals.h"
 #include "policy/estimate.h"
 #include "policy/load.h"
+#include "policy/overlay.h"
 #include "policy/policy.h"
 #include "provider/provider.h"
 
@@ -104,6 +105,15 @@ struct CallAnswer {
 // Who changed the policy in force, and why.
 struct PolicyChange {
   std::string by;  // "start", "signal", "cli", a key's id
+  std::string reason;
+};
+
+// What an operator decides while it runs: pauses, statuses of versions, pins, canaries, the freeze.
+struct OperatorDecision {
+  std::function<Result<void>(policy::Overlay& overlay, const policy::Policy& policy)> change;
+  std::string by;       // a key's id, "cli", "canary:ID"
+  std::string action;   // for the audit: "model.blessed"
+  std::string subject;  // what it is about: "writer@2.0.0"
   std::string reason;
 };
 
@@ -216,6 +226,13 @@ class Node {
   // return.
   virtual boost::asio::awaitable<Result<std::uint64_t>> apply(policy::PolicyPtr policy,
                                                               PolicyChange change) = 0;
+
+  // --- What the operator decides beside the policy
+  virtual policy::OverlayPtr overlay() = 0;
+  // `change` is given a copy of it, under the engine's mutex: it must be quick and must not call the node.
+  // What it makes is checked against the policy (policy::check_overlay), audited, durable on return, and in
+  // force for whatever comes after. Errors, which change nothing: those of `change` and of the check.
+  virtual boost::asio::awaitable<Result<policy::OverlayPtr>> decide(OperatorDecision decision) = 0;
 
   // --- Life
   virtual bool draining() const = 0;

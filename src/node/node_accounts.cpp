@@ -9,15 +9,6 @@
 namespace turnpike::node {
 namespace {
 
-std::unexpected<Error> stopping() {
-  Error error{.code = ErrorCode::kUnavailable,
-              .message = "the server is stopping; try again in a moment",
-              .param = {}};
-  error.retryable = true;
-  error.retry_after = kDrainRetryAfter;
-  return std::unexpected(std::move(error));
-}
-
 std::string json_text(std::string_view text) {
   std::string out = "\"";
   for (const char c : text) {

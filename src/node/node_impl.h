@@ -4,6 +4,7 @@
 //   node_accounts.cpp  accounts, what they use, and what they were refused
 //   node_calls.cpp  calls
 //   node_keep.cpp  records, events, artifacts, policy, numbers
+//   node_operator.cpp  what the operator decides beside the policy
 #pragma once
 
 #include <atomic>
@@ -36,6 +37,9 @@ constexpr std::size_t kMetadataBytesMax = 16ULL << 10;
 constexpr std::chrono::seconds kDrainRetryAfter{5};
 constexpr std::size_t kUnreadOverridesLogged = 10;
 constexpr Duration kStopTriesMax = std::chrono::seconds(10);  // tries to end after they were asked to
+
+// What is said of what came too late.
+std::unexpected<Error> stopping();
 
 class NodeImpl final : public Node, public CommitListener {
  public:
@@ -98,6 +102,8 @@ class NodeImpl final : public Node, public CommitListener {
     return options_.unavailable_providers;
   }
   asio::awaitable<Result<std::uint64_t>> apply(policy::PolicyPtr policy, PolicyChange change) override;
+  policy::OverlayPtr overlay() override;
+  asio::awaitable<Result<policy::OverlayPtr>> decide(OperatorDecision decision) override;
 
   bool draining() const override { return draining_.load(std::memory_order_relaxed); }
   void drain_and_stop(Duration limit) override;
@@ -126,6 +132,8 @@ class NodeImpl final : public Node, public CommitListener {
   // The policies that grandfathered accounts live by.
   static std::map<std::uint64_t, policy::PolicyPtr> read_policies(
       std::vector<journal::PolicyVersionRow> rows);
+  // What was decided before this start.
+  static policy::OverlayPtr read_overlay(const std::optional<journal::OverlayRow>& row);
   // How the account's request is served, as things are now.
   Result<policy::RoutePtr> route_for(const engine::Engine& engine, AccountId account, std::string_view task,
                                      std::string_view model) const;

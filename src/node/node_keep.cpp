@@ -5,8 +5,6 @@
 #include "node/node_impl.h"
 
 namespace turnpike::node {
-namespace {
-
 std::unexpected<Error> stopping() {
   Error error;
   error.code = ErrorCode::kUnavailable;
@@ -15,8 +13,6 @@ std::unexpected<Error> stopping() {
   error.retry_after = kDrainRetryAfter;
   return std::unexpected(std::move(error));
 }
-
-}  // namespace
 
 asio::awaitable<Result<void>> NodeImpl::store(std::vector<journal::Record> records) {
   engine::Batch batch = 0;

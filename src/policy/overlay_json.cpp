@@ -132,6 +132,11 @@ std::string overlay_json(const Overlay& overlay) {
   return json::serialize(all);
 }
 
+std::string decision_json(std::string_view reason, std::string_view overlay) {
+  const std::string quoted = json::serialize(json::value(json::string(reason)));
+  return fmt::format(R"({{"reason":{},"overlay":{}}})", quoted, overlay);
+}
+
 Result<Overlay> overlay_from_json(std::string_view text) {
   json::error_code ec;
   const json::value parsed = json::parse(text, ec);

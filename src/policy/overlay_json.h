@@ -15,6 +15,8 @@ namespace turnpike::policy {
 std::string overlay_json(const Overlay& overlay);
 // Errors: kInvalidRequest, with the field at fault as `param`. What the configuration has is not looked at.
 Result<Overlay> overlay_from_json(std::string_view text);
+// For the audit: {"reason":"...","overlay":{...}}, `overlay` as overlay_json wrote it.
+std::string decision_json(std::string_view reason, std::string_view overlay);
 std::optional<VersionStatus> version_status_named(std::string_view name);
 
 }  // namespace turnpike::policy
