@@ -14,6 +14,7 @@ namespace {
 constexpr std::size_t kReasonMax = 1000;
 constexpr std::size_t kNameMax = 128;
 constexpr std::size_t kPlansMax = 100;
+constexpr std::int64_t kGuardMax = 1'000'000;
 
 using Change = std::function<Result<void>(policy::Overlay&, const policy::Policy&)>;
 
@@ -63,7 +64,16 @@ void append_names(Buffer& out, const Names& names) {
   out.push_back(']');
 }
 
-void append_canary(Buffer& out, const policy::Canary& canary) {
+void append_side(Buffer& out, const char* name, const engine::CanarySide& side) {
+  fmt::format_to(fmt::appender(out), ",\"{}\":{{\"tries\":{},\"failed\":{},\"p90_ms\":", name, side.tries,
+                 side.failed);
+  append(out, side.took.empty() ? "null" : fmt::to_string(side.took.percentile(900).count() / 1000));
+  append(out, ",\"cost_usd\":");
+  append_quoted(out, to_string(side.cost));
+  out.push_back('}');
+}
+
+void append_canary(Buffer& out, const policy::Canary& canary, const engine::Canaries& canaries) {
   append(out, "{\"id\":");
   append_quoted(out, canary.id);
   append(out, ",\"candidate\":");
@@ -72,11 +82,23 @@ void append_canary(Buffer& out, const policy::Canary& canary) {
   append_quoted(out, canary.baseline);
   append(out, ",\"plans\":");
   append_names(out, canary.plans);
-  fmt::format_to(fmt::appender(out), ",\"share_percent\":{}.{}}}", canary.share_permille / 10,
+  fmt::format_to(fmt::appender(out), ",\"share_percent\":{}.{}", canary.share_permille / 10,
                  canary.share_permille % 10);
+  const policy::CanaryGuard& guard = canary.guard;
+  fmt::format_to(
+      fmt::appender(out),
+      ",\"guard\":{{\"tries_min\":{},\"errors_permille\":{},\"latency_permille\":{},\"cost_permille\":{}}}",
+      guard.tries_min, guard.errors_permille, guard.latency_permille, guard.cost_permille);
+  const auto book = canaries.books().find(canary.id);
+  if (book != canaries.books().end()) {
+    append_side(out, "candidate_so_far", book->second.candidate);
+    append_side(out, "baseline_so_far", book->second.baseline);
+  }
+  out.push_back('}');
 }
 
-void append_model(Buffer& out, const policy::Overlay& overlay, const policy::Model& model) {
+void append_model(Buffer& out, const policy::Overlay& overlay, const engine::Canaries& canaries,
+                  const policy::Model& model) {
   append(out, "{\"object\":\"model\",\"id\":");
   append_quoted(out, model.id);
   append(out, ",\"task\":");
@@ -114,14 +136,14 @@ void append_model(Buffer& out, const policy::Overlay& overlay, const policy::Mod
   for (const policy::Canary& canary : overlay.canaries) {
     if (canary.model != model.id) continue;
     if (!std::exchange(first, false)) out.push_back(',');
-    append_canary(out, canary);
+    append_canary(out, canary, canaries);
   }
   append(out, "]}");
 }
 
-Reply model_reply(const policy::Overlay& overlay, const policy::Model& model) {
+Reply model_reply(const Context& context, const policy::Overlay& overlay, const policy::Model& model) {
   Buffer out;
-  append_model(out, overlay, model);
+  append_model(out, overlay, context.node().canaries(), model);
   return json_response(200, out);
 }
 
@@ -132,7 +154,7 @@ Handled decide_model(Context& context, const policy::Model& model, std::string a
       decide(context, std::move(action), std::move(subject), std::move(reason), std::move(change));
   const auto decided = co_await std::move(deciding);
   if (!decided) co_return std::unexpected(decided.error());
-  co_return model_reply(**decided, model);
+  co_return model_reply(context, **decided, model);
 }
 
 void append_provider(Buffer& out, const policy::Provider& provider, const engine::Engine::Stats& stats) {
@@ -213,15 +235,11 @@ Handled end_canary(Context& context, policy::VersionStatus becomes, std::string 
   std::string reason = reason_in(fields);
   fields.finish();
   if (mistakes.any()) co_return std::unexpected(mistakes.error());
-  Change change = [model, id, becomes](policy::Overlay& overlay, const policy::Policy&) -> Result<void> {
+  Change change = [model, id, becomes](policy::Overlay& overlay,
+                                       const policy::Policy& policy) -> Result<void> {
     const auto canary = canary_in(overlay, *model, id);
     if (!canary) return std::unexpected(canary.error());
-    std::erase_if(overlay.canaries, [&](const policy::Canary& each) { return each.id == canary->id; });
-    const policy::ModelVersion* candidate = model->version(canary->candidate);
-    // What is blessed stays so.
-    if (candidate != nullptr && overlay.status_of(*model, *candidate) != policy::VersionStatus::kBlessed)
-      overlay.statuses[model->id][canary->candidate] = becomes;
-    return {};
+    return policy::end_canary(policy, overlay, canary->id, becomes);
   };
   auto deciding =
       decide_model(context, *model, std::move(action), model->id, std::move(reason), std::move(change));
@@ -232,6 +250,7 @@ Handled end_canary(Context& context, policy::VersionStatus becomes, std::string 
 
 Handled admin_models(Context& context) {
   const policy::OverlayPtr overlay = context.node().overlay();
+  const engine::Canaries canaries = context.node().canaries();
   Buffer out;
   append(out, "{\"object\":\"list\",\"data\":[");
   bool first = true;
@@ -239,7 +258,7 @@ Handled admin_models(Context& context) {
     const auto found = context.policy->models.find(id);
     if (found == context.policy->models.end()) continue;
     if (!std::exchange(first, false)) out.push_back(',');
-    append_model(out, *overlay, found->second);
+    append_model(out, *overlay, canaries, found->second);
   }
   append(out, "],\"has_more\":false}");
   co_return json_response(200, out);
@@ -324,6 +343,16 @@ Handled start_canary(Context& context) {
   }
   fields.require("share_percent");
   canary.share_permille = static_cast<std::uint32_t>(fields.number("share_percent", 0, 100).value_or(0) * 10);
+  if (const auto* given = fields.object("guard")) {
+    Fields guard(*given, "guard.", mistakes);
+    for (const auto& [name, into] : {std::pair{"tries_min", &canary.guard.tries_min},
+                                     {"errors_permille", &canary.guard.errors_permille},
+                                     {"latency_permille", &canary.guard.latency_permille},
+                                     {"cost_permille", &canary.guard.cost_permille}}) {
+      if (const auto number = guard.integer(name, 0, kGuardMax)) *into = static_cast<std::uint32_t>(*number);
+    }
+    guard.finish();
+  }
   std::string reason = reason_in(fields);
   fields.finish();
   if (mistakes.any()) co_return std::unexpected(mistakes.error());

@@ -381,6 +381,9 @@ void Engine::set_overlay(policy::OverlayPtr overlay, Timestamp now, Changes& out
 const policy::OverlayPtr& Engine::overlay() const {
   return state_->overlay_;
 }
+const Canaries& Engine::canaries() const {
+  return state_->canaries_;
+}
 void Engine::set_draining(bool draining, Timestamp now, Changes& out) {
   state_->heard(now);
   state_->set_draining(draining, now, out);

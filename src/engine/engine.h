@@ -32,6 +32,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "engine/canaries.h"
 #include "engine/gate.h"
 #include "engine/rows.h"
 #include "policy/overlay.h"
@@ -89,8 +90,13 @@ struct AnswerCall {
   JobRow row;                  // state kCompleted or kFailed; usage, cost, output, error
   std::optional<Error> error;  // refused after it had waited: no room in time, or the server stops
 };
-using Effect =
-    std::variant<StartTry, StopTry, RefillQueue, RefillScheduled, RefillExpiring, ExpireCold, AnswerCall>;
+// The candidate of a canary does clearly worse than its baseline: roll it back. Told once.
+struct CanaryFailed {
+  std::string canary;
+  std::string why;  // for a person
+};
+using Effect = std::variant<StartTry, StopTry, RefillQueue, RefillScheduled, RefillExpiring, ExpireCold,
+                            AnswerCall, CanaryFailed>;
 
 // What a command changes. The caller sets `batch` (the batch that will carry these changes) before the
 // command. Rows that most commands change (periods, counts of queues) are not among it: they are written once
@@ -420,6 +426,7 @@ class Engine {
   // and what waits for them goes elsewhere where it can.
   void set_overlay(policy::OverlayPtr overlay, Timestamp now, Changes& out);
   const policy::OverlayPtr& overlay() const;
+  const Canaries& canaries() const;
   // While draining nothing is started.
   void set_draining(bool draining, Timestamp now, Changes& out);
   std::vector<TryId> live_tries() const;

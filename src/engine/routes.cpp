@@ -169,6 +169,18 @@ void Engine::State::stand_in_line(Job& job, Timestamp now) {
   sync_ring(queue, now);
 }
 
+void Engine::State::note_canary(const Job& job, bool completed, Timestamp now, Changes& out) {
+  if (job.route == nullptr || job.route->canary_id.empty()) return;
+  const std::string& id = job.route->canary_id;
+  if (completed) {
+    canaries_.completed(id, job.route->canary, now.wall - job.row.started_at, job.row.cost);
+  } else {
+    canaries_.failed(id, job.route->canary);
+  }
+  if (auto why = canaries_.judge(id))
+    out.effects.emplace_back(CanaryFailed{.canary = id, .why = std::move(*why)});
+}
+
 // --- A pool that has no room for anybody
 
 // The next of the queue goes to another upstream of its route. False: it has none to go to.
@@ -256,6 +268,7 @@ void Engine::State::shape_gate(Pool& pool, bool full, Timestamp now) {
 void Engine::State::set_overlay(policy::OverlayPtr overlay, Timestamp now, Changes& out) {
   CHECK(overlay != nullptr);
   overlay_ = std::move(overlay);
+  canaries_.follow(*overlay_);
   for (const auto& [name, pool] : pools_) {
     shape_gate(*pool, false, now);
     reopen(*pool, now);

@@ -228,6 +228,7 @@ class Engine::State {
   EngineOptions options_;
   policy::PolicyPtr policy_;
   policy::OverlayPtr overlay_ = std::make_shared<const policy::Overlay>();
+  Canaries canaries_;
   bool draining_ = false;
 
   std::map<AccountId, std::unique_ptr<Account>> accounts_;
@@ -330,6 +331,8 @@ class Engine::State {
   void aim(Job& job, std::size_t at);
   // Where it goes when its attempt begins.
   void aim_anew(Job& job, Timestamp now);
+  // Of a job whose version a canary decided: how its try went.
+  void note_canary(const Job& job, bool completed, Timestamp now, Changes& out);
   // The attempt goes on elsewhere. False: there is nowhere to go.
   bool fall_back(Job& job, const TryFailed& outcome, const Try& attempt, Timestamp now, Changes& out);
   void stand_in_line(Job& job, Timestamp now);

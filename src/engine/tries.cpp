@@ -284,6 +284,7 @@ void Engine::State::complete(Job& job, TryCompleted outcome, TryId id, Timestamp
   JobRow& row = job.row;
   const std::string team = row.hold ? row.hold->team : std::string();
   charge_completed(job, id, outcome.usage, now, out);
+  note_canary(job, true, now, out);
   row.state = JobState::kCompleted;
   row.current_try = {};
   row.finished_at = now.wall;
@@ -322,6 +323,7 @@ void Engine::State::fail_attempt(Job& job, TryFailed outcome, const Try& attempt
                                  Changes& out) {
   JobRow& row = job.row;
   const bool fits = charge_failed(job, attempt.id, EntryKind::kFailed, outcome.billed, now, out);
+  if (verdict_of(outcome, false) == Gate::Verdict::kFailed) note_canary(job, false, now, out);
   if (fits && fall_back(job, outcome, attempt, now, out)) return;
   const policy::Plan& plan = *job.account->plan;
   const auto& own = plan.retry.by_class[static_cast<std::size_t>(outcome.failure)];

@@ -156,6 +156,9 @@ void NodeImpl::act(engine::Effect effect, Deliveries& deliveries) {
     void operator()(engine::RefillScheduled& refill) const { node.cold_->answer(refill); }
     void operator()(engine::RefillExpiring& refill) const { node.cold_->answer(refill); }
     void operator()(engine::ExpireCold& expire) const { node.runners_->spawn(node.cold_->expire(expire)); }
+    void operator()(engine::CanaryFailed& failed) const {
+      node.runners_->spawn(node.roll_back(std::move(failed)));
+    }
     void operator()(engine::AnswerCall& answer) const {
       node.metrics_.answered(answer);
       node.callers_.answer(std::move(answer), deliveries);

@@ -229,6 +229,7 @@ class Node {
 
   // --- What the operator decides beside the policy
   virtual policy::OverlayPtr overlay() = 0;
+  virtual engine::Canaries canaries() = 0;  // how they do
   // `change` is given a copy of it, under the engine's mutex: it must be quick and must not call the node.
   // What it makes is checked against the policy (policy::check_overlay), audited, durable on return, and in
   // force for whatever comes after. Errors, which change nothing: those of `change` and of the check.

@@ -103,6 +103,7 @@ class NodeImpl final : public Node, public CommitListener {
   }
   asio::awaitable<Result<std::uint64_t>> apply(policy::PolicyPtr policy, PolicyChange change) override;
   policy::OverlayPtr overlay() override;
+  engine::Canaries canaries() override;
   asio::awaitable<Result<policy::OverlayPtr>> decide(OperatorDecision decision) override;
 
   bool draining() const override { return draining_.load(std::memory_order_relaxed); }
@@ -132,6 +133,8 @@ class NodeImpl final : public Node, public CommitListener {
   // The policies that grandfathered accounts live by.
   static std::map<std::uint64_t, policy::PolicyPtr> read_policies(
       std::vector<journal::PolicyVersionRow> rows);
+  // The candidate of a canary has done worse than it may.
+  asio::awaitable<void> roll_back(engine::CanaryFailed failed);
   // What was decided before this start.
   static policy::OverlayPtr read_overlay(const std::optional<journal::OverlayRow>& row);
   // How the account's request is served, as things are now.

@@ -21,6 +21,11 @@ policy::OverlayPtr NodeImpl::overlay() {
   return turn.engine().overlay();
 }
 
+engine::Canaries NodeImpl::canaries() {
+  CommitLoop::Turn turn(*loop_);
+  return turn.engine().canaries();
+}
+
 asio::awaitable<Result<policy::OverlayPtr>> NodeImpl::decide(OperatorDecision decision) {
   policy::OverlayPtr decided;
   engine::Batch batch = 0;
@@ -50,6 +55,22 @@ asio::awaitable<Result<policy::OverlayPtr>> NodeImpl::decide(OperatorDecision de
   log_event("operator.decided",
             {{"action", decision.action}, {"subject", decision.subject}, {"by", decision.by}});
   co_return decided;
+}
+
+asio::awaitable<void> NodeImpl::roll_back(engine::CanaryFailed failed) {
+  OperatorDecision decision{.change =
+                                [id = failed.canary](policy::Overlay& overlay, const policy::Policy& policy) {
+                                  return policy::end_canary(policy, overlay, id,
+                                                            policy::VersionStatus::kUnverified);
+                                },
+                            .by = "canary:" + failed.canary,
+                            .action = "canary.rolled_back",
+                            .subject = failed.canary,
+                            .reason = failed.why};
+  auto deciding = decide(std::move(decision));
+  const auto decided = co_await std::move(deciding);
+  log_event(LogLevel::kWarn, "canary.rolled_back",
+            {{"canary", failed.canary}, {"why", failed.why}, {"done", decided.has_value()}});
 }
 
 }  // namespace turnpike::node

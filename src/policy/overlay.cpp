@@ -219,4 +219,19 @@ Result<void> check_overlay(const Policy& policy, const Overlay& overlay) {
   return {};
 }
 
+Result<void> end_canary(const Policy& policy, Overlay& overlay, std::string_view id, VersionStatus becomes) {
+  const auto found = std::ranges::find(overlay.canaries, id, &Canary::id);
+  if (found == overlay.canaries.end()) {
+    return fail(ErrorCode::kConflict, fmt::format("there is no canary {}: it may be over", id), "canary");
+  }
+  const Canary canary = *found;
+  overlay.canaries.erase(found);
+  const auto model = policy.models.find(canary.model);
+  const ModelVersion* candidate =
+      model == policy.models.end() ? nullptr : model->second.version(canary.candidate);
+  if (candidate != nullptr && overlay.status_of(model->second, *candidate) != VersionStatus::kBlessed)
+    overlay.statuses[canary.model][canary.candidate] = becomes;
+  return {};
+}
+
 }  // namespace turnpike::policy

@@ -16,6 +16,16 @@
 
 namespace turnpike::policy {
 
+// When a candidate goes by itself: what it may be worse than the baseline. Counted in tries.
+struct CanaryGuard {
+  std::uint32_t tries_min = 30;        // of the candidate, before it is judged; 0: it is never judged
+  std::uint32_t errors_permille = 50;  // failed tries above the baseline's share
+  std::uint32_t latency_permille =
+      2'000;  // of the baseline's time within which nine of ten end; 0: not looked at
+  std::uint32_t cost_permille = 2'000;  // of the baseline's mean cost; 0: not looked at
+  friend bool operator==(const CanaryGuard&, const CanaryGuard&) = default;
+};
+
 // A version that a share of some plans' accounts is served, to see how it does. An account keeps its side as
 // the share grows (place_in_share). It touches no plan whose version is pinned, no request that names a
 // version, and crosses no major where the plan allows minor versions only; a freeze suspends it.
@@ -26,6 +36,7 @@ struct Canary {
   std::string baseline;            // for the plans' other accounts
   std::vector<std::string> plans;  // at least one
   std::uint32_t share_permille = 0;
+  CanaryGuard guard = {};
   friend bool operator==(const Canary&, const Canary&) = default;
 };
 
@@ -64,5 +75,9 @@ const Overlay& no_overlay();
 // versions of one model, a version that is retired while a plan is pinned to it, a canary for a plan that it
 // could not touch, two canaries for the same accounts.
 Result<void> check_overlay(const Policy& policy, const Overlay& overlay);
+
+// The canary is over, and its candidate is of status `becomes` (one that is blessed stays so). Error:
+// kConflict (there is no such canary).
+Result<void> end_canary(const Policy& policy, Overlay& overlay, std::string_view id, VersionStatus becomes);
 
 }  // namespace turnpike::policy

@@ -80,10 +80,27 @@ Result<Canary> canary_in(const json::value& value) {
   auto plans = names_in(object->if_contains("plans"), "canaries.plans");
   if (!plans) return std::unexpected(std::move(plans.error()));
   canary.plans.assign(plans->begin(), plans->end());
-  const json::value* share = object->if_contains("share_permille");
-  if (share == nullptr || !share->is_int64() || share->get_int64() < 0 || share->get_int64() > 1000)
-    return wrong("canaries.share_permille", "an integer from 0 to 1000");
-  canary.share_permille = static_cast<std::uint32_t>(share->get_int64());
+  const auto number = [](const json::object& in, const char* name,
+                         std::int64_t most) -> std::optional<std::uint32_t> {
+    const json::value* value = in.if_contains(name);
+    if (value == nullptr || !value->is_int64() || value->get_int64() < 0 || value->get_int64() > most)
+      return std::nullopt;
+    return static_cast<std::uint32_t>(value->get_int64());
+  };
+  const auto share = number(*object, "share_permille", 1'000);
+  if (!share) return wrong("canaries.share_permille", "an integer from 0 to 1000");
+  canary.share_permille = *share;
+  const json::value* guard = object->if_contains("guard");
+  if (guard == nullptr) return canary;
+  if (!guard->is_object()) return wrong("canaries.guard", "an object");
+  for (const auto& [name, into] : {std::pair{"tries_min", &canary.guard.tries_min},
+                                   {"errors_permille", &canary.guard.errors_permille},
+                                   {"latency_permille", &canary.guard.latency_permille},
+                                   {"cost_permille", &canary.guard.cost_permille}}) {
+    const auto given = number(guard->get_object(), name, 1'000'000);
+    if (!given) return wrong(fmt::format("canaries.guard.{}", name), "an integer from 0 to 1000000");
+    *into = *given;
+  }
   return canary;
 }
 
@@ -114,12 +131,17 @@ std::string overlay_json(const Overlay& overlay) {
   all["statuses"] = std::move(statuses);
   json::array canaries;
   for (const Canary& canary : overlay.canaries) {
-    canaries.push_back(json::object{{"id", canary.id},
-                                    {"model", canary.model},
-                                    {"candidate", canary.candidate},
-                                    {"baseline", canary.baseline},
-                                    {"plans", array_of(canary.plans)},
-                                    {"share_permille", canary.share_permille}});
+    canaries.push_back(
+        json::object{{"id", canary.id},
+                     {"model", canary.model},
+                     {"candidate", canary.candidate},
+                     {"baseline", canary.baseline},
+                     {"plans", array_of(canary.plans)},
+                     {"share_permille", canary.share_permille},
+                     {"guard", json::object{{"tries_min", canary.guard.tries_min},
+                                            {"errors_permille", canary.guard.errors_permille},
+                                            {"latency_permille", canary.guard.latency_permille},
+                                            {"cost_permille", canary.guard.cost_permille}}}});
   }
   all["canaries"] = std::move(canaries);
   json::object pins;

@@ -79,6 +79,26 @@ def test_SD10_a_canary_takes_its_share_and_is_approved_or_rolled_back(studio):
     assert studio.client().post("/api/admin/models/writer/canary/approve", {}).status == 409
 
 
+def test_SD10_a_canary_that_does_worse_is_rolled_back_by_itself(tmp_path):
+    config = preset()
+    config["providers"]["bad"] = {"kind": "sandbox", "faults": {"bad_output": "100%"}}
+    routes = config["models"]["writer"]["versions"]
+    next(each for each in routes if each["version"] == "3.0.0").update(
+        status="beta", routes=[{"provider": "bad", "model": "writer-3.0"}])
+    config["plans"]["FREE"]["models"].get("tasks", {}).pop("text", None)
+    with Server(tmp_path, config) as studio:
+        newest = served(studio, "FREE")
+        decide(studio, "models/writer/canary", {"candidate": "3.0.0", "baseline": newest, "plans": ["FREE"],
+                                                "share_percent": 100, "canary": "bad", "guard": {"tries_min": 3}})
+        client = studio.client(account=unique())
+        client.submit("text", TEXT, userTier="FREE", max_attempts=3, backoff={"base_s": 0.01})
+        until(lambda: not models(studio)["writer"]["canaries"], "it is rolled back")
+        assert status_of(studio, "3.0.0") == "unverified" and served(studio, "FREE") == newest
+        row = next(row for row in studio.client().get("/api/admin/audit").json["data"]
+                   if row["action"] == "canary.rolled_back")
+        assert row["actor"] == "canary:bad" and "3 of 3 tries of 3.0.0 failed" in row["detail"]["reason"]
+
+
 def test_SD13_an_operator_pins_a_plan_and_lifts_it(studio):
     decide(studio, "models/writer/pin", {"plan": "FREE", "version": "2.0.0"})
     assert served(studio, "FREE") == "2.0.0"

@@ -14,12 +14,14 @@ TEST(OverlayJson, ReadsBackWhatItWrote) {
   overlay.paused_keys["a"] = {"k\"1", "k2"};
   overlay.statuses["writer"]["2.0"] = VersionStatus::kBlessed;
   overlay.statuses["writer"]["1.0"] = VersionStatus::kRetired;
-  overlay.canaries = {{.id = "c1",
-                       .model = "writer",
-                       .candidate = "2.0",
-                       .baseline = "1.0",
-                       .plans = {"free", "pro"},
-                       .share_permille = 125}};
+  overlay.canaries = {
+      {.id = "c1",
+       .model = "writer",
+       .candidate = "2.0",
+       .baseline = "1.0",
+       .plans = {"free", "pro"},
+       .share_permille = 125,
+       .guard = {.tries_min = 7, .errors_permille = 1, .latency_permille = 0, .cost_permille = 9}}};
   overlay.pins["pro"]["writer"] = "1.0";
   EXPECT_EQ(*overlay_from_json(overlay_json(overlay)), overlay);
 }
