@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <openssl/evp.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -53,6 +54,40 @@ std::int64_t count_of(const boost::json::object& object, std::string_view key) {
   if (const auto* real = value->if_double(); real != nullptr && *real >= 0 && *real < 1e15)
     return static_cast<std::int64_t>(*real);
   return 0;
+}
+
+std::optional<std::string> decode_base64(std::string_view text) {
+  if (text.empty() || text.size() % 4 != 0 || text.size() > (1U << 30U)) return std::nullopt;
+  std::string bytes(text.size() / 4 * 3, '\0');
+  const int count =
+      EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
+                      reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
+  if (count < 0) return std::nullopt;
+  // OpenSSL counts what the padding stands for, too.
+  const std::size_t padding = text.ends_with("==") ? 2 : text.ends_with("=") ? 1 : 0;
+  bytes.resize(static_cast<std::size_t>(count) - padding);
+  return bytes;
+}
+
+const boost::json::object* object_in(const boost::json::object& parent, std::string_view key) {
+  const boost::json::value* child = parent.if_contains(key);
+  return child == nullptr ? nullptr : child->if_object();
+}
+
+const boost::json::array* array_in(const boost::json::object& parent, std::string_view key) {
+  const boost::json::value* child = parent.if_contains(key);
+  return child == nullptr ? nullptr : child->if_array();
+}
+
+std::optional<std::string_view> text_in(const boost::json::object& parent, std::string_view key) {
+  const boost::json::value* child = parent.if_contains(key);
+  const auto* text = child == nullptr ? nullptr : child->if_string();
+  return text == nullptr ? std::nullopt : std::optional{std::string_view{*text}};
+}
+
+const boost::json::object* first_in(const boost::json::object& parent, std::string_view key) {
+  const boost::json::array* list = array_in(parent, key);
+  return list == nullptr || list->empty() ? nullptr : list->front().if_object();
 }
 
 Result<void> put_output(Success& success, std::string json, const std::filesystem::path& work_dir) {

@@ -90,13 +90,6 @@ class OpenAiProvider final : public Provider {
     }
   }
 
-  static Outcome refused(const Error& error) {
-    const bool input = error.code == ErrorCode::kInvalidRequest;
-    return Failure{.failure = input ? FailureClass::kInvalidInput : FailureClass::kMisconfigured,
-                   .message = error.message,
-                   .retry_after = {}};
-  }
-
   static Duration remaining(SteadyClock::time_point deadline) {
     const auto left = std::chrono::duration_cast<Duration>(deadline - SteadyClock::now());
     return std::max<Duration>(left, std::chrono::milliseconds(1));

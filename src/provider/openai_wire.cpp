@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <openssl/evp.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,7 +9,6 @@
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
-#include <charconv>
 
 #include "provider/json_text.h"
 #include "provider/measure.h"
@@ -24,19 +22,13 @@ using boost::json::object;
 using boost::json::value;
 using policy::FailureClass;
 
-constexpr std::size_t kUpstreamWordsMax = 300;
 constexpr std::size_t kTextsMax = 2048;
 constexpr std::int64_t kEdgePixelsMax = 16'384;
-constexpr std::chrono::hours kRetryAfterMax{24};
 
 // Fields of a chat that pass as they are: none of them makes a call cost more than its tokens.
 constexpr std::array<std::string_view, 8> kChatFields = {
     "temperature",       "top_p",           "stop",    "seed", "presence_penalty",
     "frequency_penalty", "response_format", "messages"};
-
-Failure failure(FailureClass kind, std::string message) {
-  return Failure{.failure = kind, .message = std::move(message), .retry_after = {}};
-}
 
 std::unexpected<Error> refuse(std::string_view field, std::string_view what) {
   return fail(ErrorCode::kInvalidRequest, fmt::format("input.{} {}", field, what),
@@ -130,26 +122,6 @@ Result<WireRequest> make_embedding(const object& input, const std::string& model
   return WireRequest{"/embeddings", boost::json::serialize(body)};
 }
 
-const object* object_in(const object& parent, std::string_view key) {
-  const value* child = parent.if_contains(key);
-  return child == nullptr ? nullptr : child->if_object();
-}
-const array* array_in(const object& parent, std::string_view key) {
-  const value* child = parent.if_contains(key);
-  return child == nullptr ? nullptr : child->if_array();
-}
-std::optional<std::string_view> text_in(const object& parent, std::string_view key) {
-  const value* child = parent.if_contains(key);
-  const auto* text = child == nullptr ? nullptr : child->if_string();
-  return text == nullptr ? std::nullopt : std::optional{std::string_view{*text}};
-}
-
-// The first element of the list under `key`, if it is an object.
-const object* first_in(const object& parent, std::string_view key) {
-  const array* list = array_in(parent, key);
-  return list == nullptr || list->empty() ? nullptr : list->front().if_object();
-}
-
 void add_token_usage(const object& answer, Success& success) {
   const object* usage = object_in(answer, "usage");
   if (usage == nullptr) return;
@@ -183,19 +155,6 @@ Outcome read_chat(const Request& request, const object& answer) {
   Success success;
   add_token_usage(answer, success);
   return finish(std::move(success), output, request);
-}
-
-std::optional<std::string> decode_base64(std::string_view text) {
-  if (text.empty() || text.size() % 4 != 0 || text.size() > (1U << 30U)) return std::nullopt;
-  std::string bytes(text.size() / 4 * 3, '\0');
-  const int count =
-      EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
-                      reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
-  if (count < 0) return std::nullopt;
-  // OpenSSL counts what the padding stands for, too.
-  const std::size_t padding = text.ends_with("==") ? 2 : text.ends_with("=") ? 1 : 0;
-  bytes.resize(static_cast<std::size_t>(count) - padding);
-  return bytes;
 }
 
 Outcome read_image(const Request& request, const object& answer) {
@@ -240,61 +199,6 @@ Outcome read_embedding(const Request& request, const object& answer) {
   return finish(std::move(success), output, request);
 }
 
-struct UpstreamWords {
-  std::string code;
-  std::string message;
-};
-
-// {"error":{"message":…,"code":…}} or {"error":"…"}; anything else says nothing.
-UpstreamWords words_of(const net::ClientResponse& response) {
-  const auto parsed = parse_json(response.body);
-  if (!parsed || !parsed->is_object()) return {};
-  if (const auto text = text_in(parsed->get_object(), "error")) return {{}, std::string{*text}};
-  const object* error = object_in(parsed->get_object(), "error");
-  if (error == nullptr) return {};
-  return {std::string{text_in(*error, "code").value_or("")},
-          std::string{text_in(*error, "message").value_or("")}};
-}
-
-std::string for_user(std::string message, const std::string& key) {
-  for (std::size_t at = 0; !key.empty() && (at = message.find(key, at)) != std::string::npos;)
-    message.replace(at, key.size(), "***");
-  message = clean_text(message, kUpstreamWordsMax, false);
-  return message.empty() ? message : ": " + message;
-}
-
-std::optional<Duration> parse_number_of(std::string_view text, Duration unit) {
-  double number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{} || end != text.data() + text.size() || !(number >= 0)) return std::nullopt;
-  const double micros = number * static_cast<double>(unit.count());
-  const auto most = static_cast<double>(Duration{kRetryAfterMax}.count());
-  return Duration{static_cast<std::int64_t>(std::min(micros, most))};
-}
-
-// Seconds, or OpenAI's milliseconds. A date is passed over: it would be read against a clock that may be
-// wrong.
-std::optional<Duration> retry_after(const net::ClientResponse& response) {
-  if (const std::string* header = net::find_header(response.headers, "retry-after-ms"))
-    return parse_number_of(*header, std::chrono::milliseconds(1));
-  if (const std::string* header = net::find_header(response.headers, "retry-after"))
-    return parse_number_of(*header, std::chrono::seconds(1));
-  return std::nullopt;
-}
-
-FailureClass class_of(int status, const std::string& code) {
-  if (status == 429)
-    return code == "insufficient_quota" ? FailureClass::kMisconfigured : FailureClass::kRateLimited;
-  if (status == 401 || status == 402 || status == 403 || status == 404 || status == 405)
-    return FailureClass::kMisconfigured;
-  if (status == 408 || status == 409 || status == 425) return FailureClass::kTransient;
-  if (status == 504) return FailureClass::kTimeout;
-  if (status >= 400 && status < 500) return FailureClass::kInvalidInput;
-  if (status >= 500 && status < 600) return FailureClass::kTransient;
-  if (status >= 300 && status < 400) return FailureClass::kMisconfigured;
-  return FailureClass::kBadOutput;
-}
-
 }  // namespace
 
 Result<WireRequest> make_wire_request(const Request& request, const std::string& model,
@@ -322,26 +226,6 @@ Outcome read_wire_answer(const Request& request, const net::ClientResponse& resp
   if (request.task == "text") return read_chat(request, answer);
   if (request.task == "image") return read_image(request, answer);
   return read_embedding(request, answer);
-}
-
-Failure classify_refusal(const net::ClientResponse& response, const std::string& key) {
-  const UpstreamWords words = words_of(response);
-  // Upstreams repeat parts of a refused key: their words are not passed on.
-  const bool about_key = response.status == 401 || response.status == 403;
-  Failure refused = failure(
-      class_of(response.status, words.code),
-      about_key ? fmt::format("the upstream refused our credentials ({})", response.status)
-                : fmt::format("the upstream answered {}{}", response.status, for_user(words.message, key)));
-  refused.retry_after = retry_after(response);
-  return refused;
-}
-
-Failure classify_no_answer(const Error& error) {
-  if (error.code == ErrorCode::kUpstreamTimeout)
-    return failure(FailureClass::kTimeout, "the upstream did not answer in time");
-  if (error.code == ErrorCode::kConfiguration || error.code == ErrorCode::kInvalidRequest)
-    return failure(FailureClass::kMisconfigured, "the upstream's address cannot be used");
-  return failure(FailureClass::kTransient, "the upstream could not be reached, or broke off");
 }
 
 bool wants_completion_limit(const net::ClientResponse& response) {
