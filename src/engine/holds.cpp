@@ -321,8 +321,7 @@ Result<Want> Engine::State::want_of(const Account& account, const Amounts& estim
 
 Result<Want> Engine::State::want_of(const JobRow& row) const {
   const auto provider = policy_->providers.find(row.provider);
-  const bool remote =
-      provider != policy_->providers.end() && provider->second.kind == policy::ProviderKind::kOpenAi;
+  const bool remote = provider != policy_->providers.end() && policy::is_remote(provider->second.kind);
   return want_of(*find_account(row.account), row.estimate, Meter::kJobs, row.content_type,
                  policy_->price(row.provider, row.upstream_model), remote, {});
 }

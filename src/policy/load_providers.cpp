@@ -16,6 +16,7 @@ using std::chrono::milliseconds;
 
 constexpr std::uint32_t kSlotsMax = 100'000;
 constexpr std::size_t kReferenceBytesMax = 4096;
+constexpr const char* kAnthropicUrl = "https://api.anthropic.com";
 
 // The NAME of "${env:NAME}".
 std::optional<std::string> reference_to(std::string_view text, std::string_view prefix) {
@@ -40,12 +41,32 @@ bool is_base_url(std::string_view url) {
          url.find_first_of("@?# \"<>\\^`{|}") == std::string_view::npos;
 }
 
-void refuse_keys(Map& map, std::initializer_list<const char*> keys, const char* kind) {
-  for (const char* key : keys) map.refuse(key, fmt::format("belongs to providers of kind {}", kind));
+// The keys that only some kinds have; `tasks` differs between its two.
+struct KindKeys {
+  const char* kinds;
+  std::initializer_list<const char*> keys;
+};
+constexpr std::initializer_list<const char*> kTasksKeys = {"tasks"};
+constexpr std::initializer_list<const char*> kUpstreamKeys = {"base_url", "api_key"};
+constexpr std::initializer_list<const char*> kHttpKeys = {"auth", "statuses", "allow_private"};
+constexpr std::initializer_list<const char*> kSandboxKeys = {"seed", "latency", "faults"};
+constexpr KindKeys kTasksOnly{"exec and http", kTasksKeys};
+constexpr KindKeys kUpstreamOnly{"openai, anthropic and http", kUpstreamKeys};
+constexpr KindKeys kHttpOnly{"http", kHttpKeys};
+constexpr KindKeys kSandboxOnly{"sandbox", kSandboxKeys};
+
+void refuse_keys(Map& map, std::initializer_list<KindKeys> others) {
+  for (const KindKeys& other : others) {
+    for (const char* key : other.keys)
+      map.refuse(key, fmt::format("belongs to providers of kind {}", other.kinds));
+  }
 }
 
-void read_openai(Map& map, const SecretSource& secrets, Provider& out) {
-  const Value url = map.require("base_url");
+// Where an upstream is and the key it wants.
+void read_upstream(Map& map, const SecretSource& secrets, Provider& out) {
+  const bool known = out.kind == ProviderKind::kAnthropic;  // others have no address of their own
+  if (known) out.base_url = kAnthropicUrl;
+  const Value url = known ? map.at("base_url") : map.require("base_url");
   if (url.text(out.base_url) && !is_base_url(out.base_url)) {
     url.mistake(
         "must be http://HOST/PATH or https://HOST/PATH without a slash at the end, a user, a query or a "
@@ -54,8 +75,6 @@ void read_openai(Map& map, const SecretSource& secrets, Provider& out) {
   const bool missing_ok = out.use == Provider::Use::kIfKey;
   const Value key = missing_ok ? map.require("api_key") : map.at("api_key");
   read_secret(key, secrets, missing_ok, out.api_key);
-  refuse_keys(map, {"tasks"}, "exec");
-  refuse_keys(map, {"seed", "latency", "faults"}, "sandbox");
 }
 
 void read_faults(const Value& faults, Provider& out) {
@@ -83,15 +102,11 @@ void read_sandbox(Map& map, Provider& out) {
     if (out.latency_p99 < out.latency_p50) p99.mistake("must be at least p50");
   });
   read_faults(map.at("faults"), out);
-  refuse_keys(map, {"tasks"}, "exec");
-  refuse_keys(map, {"base_url", "api_key"}, "openai");
 }
 
 void read_exec(Map& map, Provider& out) {
   const Value tasks = map.require("tasks");
   read_exec_tasks(tasks, out);
-  refuse_keys(map, {"base_url", "api_key"}, "openai");
-  refuse_keys(map, {"seed", "latency", "faults"}, "sandbox");
 }
 
 void read_use(Map& map, Provider& out) {
@@ -99,8 +114,8 @@ void read_use(Map& map, Provider& out) {
   use.word(out.use, {{"always", Provider::Use::kAlways},
                      {"if_reachable", Provider::Use::kIfReachable},
                      {"if_key", Provider::Use::kIfKey}});
-  if (out.use == Provider::Use::kIfKey && out.kind != ProviderKind::kOpenAi) {
-    use.mistake("`if_key` belongs to providers that have an api_key (kind openai)");
+  if (out.use == Provider::Use::kIfKey && !is_remote(out.kind)) {
+    use.mistake("`if_key` belongs to providers that have an api_key (kinds openai, anthropic and http)");
     out.use = Provider::Use::kAlways;
   }
 }
@@ -136,22 +151,50 @@ void read_provider(const Value& value, const SecretSource& secrets, Policy& poli
   value.section([&](Map& map) {
     const bool known = map.require("kind").word(out.kind, {{"exec", ProviderKind::kExec},
                                                            {"openai", ProviderKind::kOpenAi},
+                                                           {"anthropic", ProviderKind::kAnthropic},
+                                                           {"http", ProviderKind::kHttp},
                                                            {"sandbox", ProviderKind::kSandbox}});
     read_use(map, out);
     read_pool(map, policy, out);
     if (!known) {  // which keys belong here is not known either
-      for (const char* key : {"tasks", "base_url", "api_key", "seed", "latency", "faults"}) map.at(key);
+      for (const KindKeys& keys : {kTasksOnly, kUpstreamOnly, kHttpOnly, kSandboxOnly}) {
+        for (const char* key : keys.keys) map.at(key);
+      }
       return;
     }
     switch (out.kind) {
       case ProviderKind::kExec:
-        return read_exec(map, out);
+        read_exec(map, out);
+        return refuse_keys(map, {kUpstreamOnly, kHttpOnly, kSandboxOnly});
       case ProviderKind::kOpenAi:
-        return read_openai(map, secrets, out);
+      case ProviderKind::kAnthropic:
+        read_upstream(map, secrets, out);
+        return refuse_keys(map, {kTasksOnly, kHttpOnly, kSandboxOnly});
+      case ProviderKind::kHttp:
+        read_upstream(map, secrets, out);
+        read_http(map, out);
+        return refuse_keys(map, {kSandboxOnly});
       case ProviderKind::kSandbox:
-        return read_sandbox(map, out);
+        read_sandbox(map, out);
+        return refuse_keys(map, {kTasksOnly, kUpstreamOnly, kHttpOnly});
     }
   });
+}
+
+// The tasks that the configuration says a provider has; nullopt: what it has is known only there.
+std::optional<std::vector<std::string>> tasks_of(const Provider& provider) {
+  switch (provider.kind) {
+    case ProviderKind::kExec:
+      return keys_of(provider.exec_tasks);
+    case ProviderKind::kHttp:
+      return keys_of(provider.http_tasks);
+    case ProviderKind::kAnthropic:
+      return std::vector<std::string>{"text"};
+    case ProviderKind::kOpenAi:
+    case ProviderKind::kSandbox:
+      break;
+  }
+  return std::nullopt;
 }
 
 // Whether the provider could serve the task as far as the configuration says.
@@ -163,11 +206,18 @@ void check_serves(const Value& where, const Policy& policy, const std::string& p
         fmt::format("unknown provider `{}`: {}", provider, suggestion(provider, keys_of(policy.providers))));
     return;
   }
-  const auto& tasks = found->second.exec_tasks;
-  if (found->second.kind != ProviderKind::kExec || task.empty() || tasks.empty() || tasks.contains(task))
-    return;
-  where.mistake(
-      fmt::format("provider `{}` has no task `{}`: {}", provider, task, suggestion(task, keys_of(tasks))));
+  const auto tasks = tasks_of(found->second);
+  if (!tasks || task.empty() || tasks->empty() || contains(*tasks, task)) return;
+  where.mistake(fmt::format("provider `{}` has no task `{}`: {}", provider, task, suggestion(task, *tasks)));
+}
+
+// "auto" is asked of servers that hold one model or few, which OpenAI's wire is for.
+bool needs_model(const Policy& policy, const std::string& provider, const std::string& task) {
+  const auto found = policy.providers.find(provider);
+  if (found == policy.providers.end()) return false;
+  if (found->second.kind == ProviderKind::kAnthropic) return true;
+  const auto http = found->second.http_tasks.find(task);
+  return http != found->second.http_tasks.end() && http->second.names_model;
 }
 
 void read_route(const Value& item, const Policy& policy, Model& out) {
@@ -182,6 +232,11 @@ void read_route(const Value& item, const Policy& policy, Model& out) {
     check_serves(item, policy, route.provider, out.task);
   }
   if (route.provider.empty()) return;
+  if (route.upstream_model == "auto" && needs_model(policy, route.provider, out.task)) {
+    item.mistake(
+        fmt::format("must name the model that provider `{0}` is asked for: {{provider: {0}, model: NAME}}",
+                    route.provider));
+  }
   if (contains(out.routes, route.provider, &ModelRoute::provider))
     item.mistake(fmt::format("provider `{}` is named twice: keep one", route.provider));
   out.routes.push_back(std::move(route));

@@ -71,7 +71,7 @@ PricePtr Policy::price(std::string_view provider, std::string_view upstream_mode
     if (entry != table->second.end()) return entry->second;
   }
   const auto known = providers.find(provider);
-  const bool local = known != providers.end() && known->second.kind != ProviderKind::kOpenAi;
+  const bool local = known != providers.end() && !is_remote(known->second.kind);
   return local ? kNothing : nullptr;
 }
 

@@ -95,7 +95,7 @@ Result<std::vector<Candidate>> resolve(const Policy& policy, const Plan& plan, s
                           .model_version = (*chosen)->version,
                           .upstream_model = route.upstream_model,
                           .price = policy.price(route.provider, route.upstream_model),
-                          .remote = provider->second.kind == ProviderKind::kOpenAi});
+                          .remote = is_remote(provider->second.kind)});
   }
   if (candidates.empty()) {
     auto refusal =

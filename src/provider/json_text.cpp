@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
 #include <cerrno>
+#include <charconv>
 #include <cmath>
 
 namespace turnpike::provider {
@@ -36,6 +38,22 @@ std::size_t utf8_length(std::string_view text) {
   return good ? length : 0;
 }
 
+// A number as a person would write it.
+std::string number_text(double value) {
+  return fmt::format("{}", value);
+}
+
+const boost::json::value* child_of(const boost::json::value& value, const std::string& segment) {
+  if (const auto* object = value.if_object()) return object->if_contains(segment);
+  const auto* array = value.if_array();
+  if (array == nullptr) return nullptr;
+  std::size_t index = 0;
+  const auto [end, error] = std::from_chars(segment.data(), segment.data() + segment.size(), index);
+  if (error != std::errc{} || end != segment.data() + segment.size() || index >= array->size())
+    return nullptr;
+  return &(*array)[index];
+}
+
 }  // namespace
 
 Result<boost::json::value> parse_json(std::string_view text) {
@@ -54,6 +72,33 @@ std::int64_t count_of(const boost::json::object& object, std::string_view key) {
   if (const auto* real = value->if_double(); real != nullptr && *real >= 0 && *real < 1e15)
     return static_cast<std::int64_t>(*real);
   return 0;
+}
+
+std::optional<std::string> scalar_text(const boost::json::value& value) {
+  switch (value.kind()) {
+    case boost::json::kind::null:
+      return std::nullopt;
+    case boost::json::kind::string:
+      return std::string{value.get_string()};
+    case boost::json::kind::double_:
+      return number_text(value.get_double());
+    case boost::json::kind::bool_:
+    case boost::json::kind::int64:
+    case boost::json::kind::uint64:
+    case boost::json::kind::array:
+    case boost::json::kind::object:
+      return boost::json::serialize(value);
+  }
+  return std::nullopt;
+}
+
+const boost::json::value* value_at(const boost::json::value& value, std::span<const std::string> path) {
+  const boost::json::value* at = &value;
+  for (const std::string& segment : path) {
+    at = child_of(*at, segment);
+    if (at == nullptr) return nullptr;
+  }
+  return at;
 }
 
 std::optional<std::string> decode_base64(std::string_view text) {

@@ -6,6 +6,7 @@
 #include <boost/json/value.hpp>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -18,6 +19,11 @@ constexpr std::size_t kJsonDepthMax = 64;
 
 // One whole JSON value, at most kJsonDepthMax deep. Errors: kInvalidRequest with the parser's words.
 Result<boost::json::value> parse_json(std::string_view text);
+
+// What stands at a path of names and indices; null where nothing does. Borrowed from `value`.
+const boost::json::value* value_at(const boost::json::value& value, std::span<const std::string> path);
+// A text is itself, a number and a boolean as JSON writes them, a list or an object its JSON; null is absent.
+std::optional<std::string> scalar_text(const boost::json::value& value);
 
 // The bytes of a base64 text (RFC 4648, padded, of any length up to 1 GiB); nullopt where it is none.
 std::optional<std::string> decode_base64(std::string_view text);

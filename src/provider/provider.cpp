@@ -32,6 +32,10 @@ std::unique_ptr<Provider> make_provider(const policy::Provider& config, std::vec
       return make_exec_provider(config, best_confinement(config.name, warnings), warnings);
     case policy::ProviderKind::kOpenAi:
       return make_openai_provider(config, net::Client::create());
+    case policy::ProviderKind::kAnthropic:
+      return make_anthropic_provider(config, net::Client::create());
+    case policy::ProviderKind::kHttp:
+      return make_http_provider(config, net::Client::create(), warnings);
     case policy::ProviderKind::kSandbox:
       return make_sandbox_provider(config);
   }

@@ -163,8 +163,8 @@ void Chaos::submit() {
     job.candidate = candidate(fmt::format("p{}", random_.below(shape_.pools)));
     job.candidate.price = world_.policy()->price(job.candidate.provider, job.candidate.upstream_model);
     const auto provider = world_.policy()->providers.find(job.candidate.provider);
-    job.candidate.remote = provider != world_.policy()->providers.end() &&
-                           provider->second.kind == policy::ProviderKind::kOpenAi;
+    job.candidate.remote =
+        provider != world_.policy()->providers.end() && policy::is_remote(provider->second.kind);
     job.estimate[policy::Meter::kInputTokens] = random_.between(0, 150);
     job.estimate[policy::Meter::kOutputTokens] = random_.between(0, 150);
     job.estimate[policy::Meter::kTokens] =
