@@ -29,7 +29,8 @@ struct HttpRequest {
   std::string url_at;
   std::vector<std::pair<std::string, std::string>> headers;  // values are templates
   // JSON text whose strings are templates; empty: no body. A string that is one reference and nothing else
-  // becomes what stands there, a number say; one that is left out takes its field with it.
+  // becomes what stands there, a number say; one that is left out takes its field with it, and the
+  // last field its section.
   std::string json;
 };
 

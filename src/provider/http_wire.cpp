@@ -215,6 +215,8 @@ Result<std::optional<value>> HttpExpansion::expand(const JsonTemplate& json) con
       if (!expanded) return expanded;
       if (*expanded) out[name] = std::move(**expanded);
     }
+    // Of a section of which nothing is left, nothing is said.
+    if (out.empty() && !fields->empty()) return std::nullopt;
     return value(std::move(out));
   }
   array out;

@@ -83,5 +83,20 @@ TEST_P(Preset, RunsLocalProgramsInTwoSharedSlots) {
 INSTANTIATE_TEST_SUITE_P(Shipped, Preset, testing::Values("dev.yaml", "story.yaml"),
                          [](const auto& info) { return info.param.substr(0, info.param.find('.')); });
 
+// What is shown as an example is one that works.
+TEST(Examples, LoadWithoutAMistake) {
+  const SecretSource secrets{.env = [](const std::string&) { return "key"; },
+                             .file = [](const std::string&) { return std::nullopt; }};
+  std::size_t files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(presets_folder().parent_path() / "examples")) {
+    if (entry.path().extension() != ".yaml") continue;
+    ++files;
+    const Loaded loaded = load_file(entry.path(), secrets);
+    for (const Mistake& mistake : loaded.mistakes) ADD_FAILURE() << to_string(mistake);
+    EXPECT_TRUE(loaded.policy);
+  }
+  EXPECT_GE(files, 2U);
+}
+
 }  // namespace
 }  // namespace turnpike::policy
