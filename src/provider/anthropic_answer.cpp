@@ -178,6 +178,20 @@ std::expected<ChatCompletion, Failure> read_anthropic_chat(const net::ClientResp
   return ChatCompletion{.body = boost::json::serialize(body), .usage = message->usage};
 }
 
+Failure with_reply(Failure failure, int status, const std::string& param) {
+  if (failure.failure != FailureClass::kInvalidInput) return failure;
+  object error;
+  error["message"] = failure.message;
+  error["type"] = "invalid_request_error";
+  error["param"] = param.empty() ? value() : value(param);
+  error["code"] = nullptr;
+  object reply;
+  reply["error"] = std::move(error);
+  failure.reply_status = status;
+  failure.reply = boost::json::serialize(reply);
+  return failure;
+}
+
 Outcome read_anthropic_answer(const Request& request, const net::ClientResponse& response,
                               const std::string& key) {
   const auto message = read_message(response, key);
@@ -195,6 +209,7 @@ Outcome read_anthropic_answer(const Request& request, const net::ClientResponse&
 // --- The stream
 
 std::int64_t AnthropicStream::output_tokens() const {
+  if (counted_) return usage_.output;
   return std::max(usage_.output, (bytes_ + kBytesPerToken - 1) / kBytesPerToken);
 }
 
@@ -218,6 +233,16 @@ std::string AnthropicStream::take(const SseEvent& event) {
   return {};  // ping, and what may be new: both to be passed over, says the documentation
 }
 
+object AnthropicStream::envelope(array choices) const {
+  object body;
+  body["id"] = id_;
+  body["object"] = "chat.completion.chunk";
+  body["created"] = created_;
+  body["model"] = model_;
+  body["choices"] = std::move(choices);
+  return body;
+}
+
 std::string AnthropicStream::chunk(object delta, std::optional<std::string_view> finish_reason) const {
   object choice;
   choice["index"] = 0;
@@ -226,13 +251,13 @@ std::string AnthropicStream::chunk(object delta, std::optional<std::string_view>
   choice["finish_reason"] = finish_reason ? value(*finish_reason) : value();
   array choices;
   choices.push_back(std::move(choice));
-  object body;
-  body["id"] = id_;
-  body["object"] = "chat.completion.chunk";
-  body["created"] = created_;
-  body["model"] = model_;
-  body["choices"] = std::move(choices);
-  return fmt::format("data: {}\n\n", boost::json::serialize(body));
+  return fmt::format("data: {}\n\n", boost::json::serialize(envelope(std::move(choices))));
+}
+
+std::string AnthropicStream::usage_chunk() const {
+  object body = envelope({});
+  body["usage"] = usage_object(usage_);
+  return boost::json::serialize(body);
 }
 
 std::string AnthropicStream::start(const object& event) {
@@ -320,7 +345,9 @@ std::string AnthropicStream::stop_block() {
 }
 
 std::string AnthropicStream::take_end(const object& event) {
-  take_usage(object_in(event, "usage"), usage_);
+  const object* usage = object_in(event, "usage");
+  take_usage(usage, usage_);
+  counted_ = counted_ || (usage != nullptr && usage->contains("output_tokens"));
   const object* change = object_in(event, "delta");
   const auto reason = change == nullptr ? std::nullopt : text_in(*change, "stop_reason");
   if (!reason) return {};

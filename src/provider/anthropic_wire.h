@@ -18,6 +18,7 @@
 // What the model thinks is billed with its output and is not shown, as with OpenAI.
 #pragma once
 
+#include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <cstdint>
 #include <optional>
@@ -67,6 +68,9 @@ struct ChatCompletion {
 // `created`: Unix seconds. `key` is what may appear in no message.
 std::expected<ChatCompletion, Failure> read_anthropic_chat(const net::ClientResponse& response,
                                                            std::int64_t created, const std::string& key);
+// A failure of a wire call, whose client gets OpenAI's error where its own input is at fault. `param`: the
+// field, where it is known.
+Failure with_reply(Failure failure, int status, const std::string& param);
 // The answer to a job of task `text`: {"text","finish_reason"}, as of every provider of that task.
 Outcome read_anthropic_answer(const Request& request, const net::ClientResponse& response,
                               const std::string& key);
@@ -80,6 +84,11 @@ class AnthropicStream {
   // What to write to the client: whole events, or nothing.
   std::string take(const SseEvent& event);
 
+  // The chunk that ends an answer which is cut where nothing more is to be had.
+  std::string cut() const { return chunk({}, "length"); }
+  // The usage chunk's JSON, for who asked for it.
+  std::string usage_chunk() const;
+
   // message_stop came: the answer is whole.
   bool ended() const { return ended_; }
   // The upstream broke the stream off with an error, or sent what is none of its events. Nothing that comes
@@ -87,7 +96,7 @@ class AnthropicStream {
   const std::optional<Failure>& failure() const { return failure_; }
   // As far as it was said; complete once ended().
   const AnthropicUsage& usage() const { return usage_; }
-  // Output tokens so far: as counted upstream where it said so, else about one for each four bytes that came.
+  // Output tokens: as counted upstream once it has, until then about one for each four bytes that came.
   std::int64_t output_tokens() const;
 
  private:
@@ -99,6 +108,7 @@ class AnthropicStream {
   std::string stop_block();
   std::string take_end(const boost::json::object& event);
   std::string tool_arguments(std::string_view json);
+  boost::json::object envelope(boost::json::array choices) const;
   std::string chunk(boost::json::object delta, std::optional<std::string_view> finish_reason = {}) const;
   void break_off(const boost::json::object& event);
 
@@ -111,6 +121,7 @@ class AnthropicStream {
   bool has_arguments_ = false;    // of that call
   std::int64_t bytes_ = 0;        // of text, thinking and arguments
   AnthropicUsage usage_;
+  bool counted_ = false;  // usage_.output is the whole answer's
   bool ended_ = false;
   std::optional<Failure> failure_;
 };

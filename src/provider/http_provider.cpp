@@ -164,7 +164,7 @@ class HttpTry {
 
   // One question whose answer must be a good one.
   asio::awaitable<Answer> ask(net::ClientRequest message) {
-    const auto response = co_await send(std::move(message), std::min(kPollTimeout, deadline_.remaining()));
+    auto response = co_await send(std::move(message), std::min(kPollTimeout, deadline_.remaining()));
     if (!response) co_return std::unexpected(classify_no_answer(response.error()));
     if (!is_success(response->status))
       co_return std::unexpected(classify_refusal(*response, upstream_.key, config_.statuses));

@@ -103,14 +103,18 @@ const boost::json::value* value_at(const boost::json::value& value, std::span<co
 
 std::optional<std::string> decode_base64(std::string_view text) {
   if (text.empty() || text.size() % 4 != 0 || text.size() > (1U << 30U)) return std::nullopt;
+  // OpenSSL takes padding for zeros wherever it stands.
+  const std::string_view unpadded = text.substr(0, text.size() - (text.ends_with("==")  ? 2
+                                                                  : text.ends_with('=') ? 1
+                                                                                        : 0));
+  if (unpadded.contains('=')) return std::nullopt;
   std::string bytes(text.size() / 4 * 3, '\0');
   const int count =
       EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
                       reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
   if (count < 0) return std::nullopt;
   // OpenSSL counts what the padding stands for, too.
-  const std::size_t padding = text.ends_with("==") ? 2 : text.ends_with("=") ? 1 : 0;
-  bytes.resize(static_cast<std::size_t>(count) - padding);
+  bytes.resize(static_cast<std::size_t>(count) - (text.size() - unpadded.size()));
   return bytes;
 }
 

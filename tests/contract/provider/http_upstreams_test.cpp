@@ -180,10 +180,10 @@ class Fal {
     int waits = 2;
     bool allow_private = true;  // the fake's files are on loopback
     std::string state_at_end = R"({"status":"COMPLETED","request_id":"r-1"})";
-    std::function<Reply()> poll;  // instead, where set
-    std::string result;           // instead of the picture's address
-    std::function<Reply()> file;  // instead of the picture
-    std::string status_url;       // instead of its own
+    std::function<Reply()> poll{};  // instead, where set
+    std::string result{};           // instead of the picture's address
+    std::function<Reply()> file{};  // instead of the picture
+    std::string status_url{};       // instead of its own
     milliseconds every{10};
   };
   explicit Fal(Options options)

@@ -318,6 +318,15 @@ TEST(AnthropicAnswer, FailuresAreClassifiedAndGarbageIsBadOutput) {
             FailureClass::kRateLimited);
 }
 
+TEST(AnthropicAnswer, FailuresOfInputAreToldInOpenAisShape) {
+  const Failure at_fault = with_reply(failure(FailureClass::kInvalidInput, "seed cannot"), 400, "seed");
+  EXPECT_EQ(at_fault.reply_status, 400);
+  EXPECT_EQ(
+      at_fault.reply,
+      R"({"error":{"message":"seed cannot","type":"invalid_request_error","param":"seed","code":null}})");
+  EXPECT_EQ(with_reply(failure(FailureClass::kTransient, "x"), 500, "").reply, "");
+}
+
 // --- Streams
 
 // A stream after the documentation's example of tool use: text, then a call whose input comes in pieces.
@@ -423,6 +432,11 @@ TEST(AnthropicStream, BecomesChunksAsItComes) {
   EXPECT_EQ(stream.usage().meters(), (std::vector<std::pair<std::string, std::int64_t>>{
                                          {"tokens_in", 582}, {"tokens_cached", 100}, {"tokens_out", 89}}));
   EXPECT_EQ(stream.output_tokens(), 89);
+  EXPECT_EQ(
+      stream.usage_chunk(),
+      R"({"id":"msg_014p7gG3wDgGV9EUtLvnow3U","object":"chat.completion.chunk","created":1790000000,"model":"claude-opus-4-6","choices":[],)"
+      R"("usage":{"prompt_tokens":582,"completion_tokens":89,"total_tokens":671,"prompt_tokens_details":{"cached_tokens":100}}})");
+  EXPECT_EQ(stream.cut(), chunk("{}", R"("length")"));
 }
 
 TEST(AnthropicStream, UsageIsKnownAsFarAsItCame) {
@@ -447,6 +461,19 @@ TEST(AnthropicStream, UsageIsKnownAsFarAsItCame) {
        ""});
   EXPECT_EQ(stream.usage().input, 13);
   EXPECT_EQ(stream.usage().cached, 4);
+  EXPECT_EQ(stream.output_tokens(), 30);
+}
+
+TEST(AnthropicStream, WhatWasCountedUpstreamIsNotGuessed) {
+  AnthropicStream stream{kCreated, ""};
+  stream.take({"content_block_delta",
+               R"({"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":")" +
+                   std::string(400, 'a') + R"("}})",
+               ""});
+  EXPECT_EQ(stream.output_tokens(), 100);
+  stream.take({"message_delta",
+               R"({"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":30}})",
+               ""});
   EXPECT_EQ(stream.output_tokens(), 30);
 }
 
