@@ -84,8 +84,6 @@ class AnthropicStream {
   // What to write to the client: whole events, or nothing.
   std::string take(const SseEvent& event);
 
-  // The chunk that ends an answer which is cut where nothing more is to be had.
-  std::string cut() const { return chunk({}, "length"); }
   // The usage chunk's JSON, for who asked for it.
   std::string usage_chunk() const;
 

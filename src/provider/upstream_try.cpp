@@ -43,6 +43,28 @@ asio::awaitable<Result<net::ClientResponse>> send_request(std::shared_ptr<net::C
   }
 }
 
+asio::awaitable<Result<std::unique_ptr<net::ClientStream>>> open_stream(std::shared_ptr<net::Client> client,
+                                                                        net::ClientRequest request) {
+  try {
+    co_return co_await client->open(std::move(request));
+  } catch (const std::exception& problem) {
+    auto failed = fail(ErrorCode::kUpstreamError, "the exchange broke off");
+    failed.error().cause = problem.what();
+    co_return failed;
+  }
+}
+
+asio::awaitable<Result<net::ClientResponse>> read_rest(net::ClientStream& stream, Duration silence) {
+  net::ClientResponse response{.status = stream.status(), .headers = stream.headers(), .body = {}};
+  while (response.body.size() < kRefusalBytesMax) {
+    const auto bytes = co_await stream.read(silence);
+    if (!bytes) co_return std::unexpected(bytes.error());
+    if (bytes->empty()) break;
+    response.body += *bytes;
+  }
+  co_return response;
+}
+
 Failure no_answer(const Error& error) {
   Failure broken = classify_no_answer(error);
   if (broken.failure != policy::FailureClass::kMisconfigured) broken.billed.reset();

@@ -34,6 +34,13 @@ boost::asio::awaitable<Outcome> run_exchange(boost::asio::awaitable<Outcome> exc
 boost::asio::awaitable<Result<net::ClientResponse>> send_request(std::shared_ptr<net::Client> client,
                                                                  net::ClientRequest request);
 
+// Likewise, for an answer that is read as it comes.
+boost::asio::awaitable<Result<std::unique_ptr<net::ClientStream>>> open_stream(
+    std::shared_ptr<net::Client> client, net::ClientRequest request);
+// The rest of an answer that is no stream after all, a refusal's: at most kRefusalBytesMax of it.
+constexpr std::size_t kRefusalBytesMax = 256U << 10U;
+boost::asio::awaitable<Result<net::ClientResponse>> read_rest(net::ClientStream& stream, Duration silence);
+
 // Why there was no answer to what was sent: what the upstream made of it, and bills for it, is not known.
 Failure no_answer(const Error& error);
 
