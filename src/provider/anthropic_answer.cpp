@@ -187,6 +187,7 @@ Failure with_reply(Failure failure, int status, const std::string& param) {
   error["code"] = nullptr;
   object reply;
   reply["error"] = std::move(error);
+  failure.param = param;
   failure.reply_status = status;
   failure.reply = boost::json::serialize(reply);
   return failure;

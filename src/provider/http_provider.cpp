@@ -379,6 +379,7 @@ class HttpTry {
     } catch (const std::exception& problem) {
       auto failed = fail(ErrorCode::kUpstreamError, "the exchange broke off");
       failed.error().cause = problem.what();
+      failed.error().retryable = true;
       co_return failed;
     }
   }

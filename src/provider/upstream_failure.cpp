@@ -118,6 +118,8 @@ Failure classify_refusal(const net::ClientResponse& response, const std::string&
 Failure classify_no_answer(const Error& error) {
   if (error.code == ErrorCode::kUpstreamTimeout)
     return failure(FailureClass::kTimeout, "the upstream did not answer in time");
+  if (error.code == ErrorCode::kUpstreamError && !error.retryable)
+    return failure(FailureClass::kBadOutput, "the upstream's answer is too large");
   if (error.code == ErrorCode::kConfiguration || error.code == ErrorCode::kInvalidRequest)
     return failure(FailureClass::kMisconfigured, "the upstream's address cannot be used");
   return failure(FailureClass::kTransient, "the upstream could not be reached, or broke off");

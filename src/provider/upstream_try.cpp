@@ -39,6 +39,7 @@ asio::awaitable<Result<net::ClientResponse>> send_request(std::shared_ptr<net::C
   } catch (const std::exception& problem) {
     auto failed = fail(ErrorCode::kUpstreamError, "the exchange broke off");
     failed.error().cause = problem.what();
+    failed.error().retryable = true;
     co_return failed;
   }
 }
@@ -50,6 +51,7 @@ asio::awaitable<Result<std::unique_ptr<net::ClientStream>>> open_stream(std::sha
   } catch (const std::exception& problem) {
     auto failed = fail(ErrorCode::kUpstreamError, "the exchange broke off");
     failed.error().cause = problem.what();
+    failed.error().retryable = true;
     co_return failed;
   }
 }
