@@ -96,6 +96,7 @@ Result<void> NodeImpl::recover() {
                     .artifacts = artifacts_,
                     .providers = providers_,
                     .clock = *clock_,
+                    .callers = callers_,
                     .unavailable = options_.unavailable_providers,
                     .work_dir = options_.data_dir / "work",
                     .spool_dir = options_.data_dir / "spool"};
@@ -159,12 +160,17 @@ void NodeImpl::act(engine::Effect effect, Deliveries& deliveries) {
     void operator()(engine::CanaryFailed& failed) const {
       node.runners_->spawn(node.roll_back(std::move(failed)));
     }
-    void operator()(engine::AnswerCall& answer) const {
-      node.metrics_.answered(answer);
-      node.callers_.answer(std::move(answer), deliveries);
-    }
+    void operator()(engine::AnswerCall& answer) const { node.answer(std::move(answer), deliveries); }
   };
   std::visit(Visitor{.node = *this, .deliveries = deliveries}, effect);
+}
+
+void NodeImpl::answer(engine::AnswerCall answer, Deliveries& deliveries) {
+  metrics_.answered(answer);
+  const bool served = !answer.error.has_value();
+  const Callers::PlacePtr place = callers_.find(answer.row.id);
+  if (served && place) gateway_metrics_.ended(answer.row, place->wire().get(), place->times());
+  callers_.answer(std::move(answer), deliveries);
 }
 
 void NodeImpl::on_committed(OpenBatch& batch, Deliveries& deliveries, Duration took) {

@@ -174,7 +174,7 @@ engine::Engine::Stats NodeImpl::stats() {
 }
 
 std::string NodeImpl::metrics_text() {
-  return metrics_.text(stats(), platform_usage(), hub_->subscribers());
+  return metrics_.text(stats(), platform_usage(), hub_->subscribers()) + gateway_metrics_.text();
 }
 
 }  // namespace turnpike::node

@@ -14,6 +14,31 @@ namespace {
 constexpr std::size_t kVersionsMax = 100;
 constexpr std::size_t kVersionBytesMax = 64;
 
+// The tasks that the configuration says a provider has; nullopt: what it has is known only there.
+std::optional<std::vector<std::string>> tasks_of(const Provider& provider) {
+  switch (provider.kind) {
+    case ProviderKind::kExec:
+      return keys_of(provider.exec_tasks);
+    case ProviderKind::kHttp:
+      return keys_of(provider.http_tasks);
+    case ProviderKind::kAnthropic:
+      return std::vector<std::string>{"text"};
+    case ProviderKind::kOpenAi:
+    case ProviderKind::kSandbox:
+      break;
+  }
+  return std::nullopt;
+}
+
+// "auto" is asked of servers that hold one model or few, which OpenAI's wire is for.
+bool needs_model(const Policy& policy, const std::string& provider, const std::string& task) {
+  const auto found = policy.providers.find(provider);
+  if (found == policy.providers.end()) return false;
+  if (found->second.kind == ProviderKind::kAnthropic) return true;
+  const auto http = found->second.http_tasks.find(task);
+  return http != found->second.http_tasks.end() && http->second.names_model;
+}
+
 // Whether the provider could serve the task as far as the configuration says.
 void check_serves(const Value& where, const Policy& policy, const std::string& provider,
                   const std::string& task) {
@@ -23,11 +48,9 @@ void check_serves(const Value& where, const Policy& policy, const std::string& p
         fmt::format("unknown provider `{}`: {}", provider, suggestion(provider, keys_of(policy.providers))));
     return;
   }
-  const auto& tasks = found->second.exec_tasks;
-  if (found->second.kind != ProviderKind::kExec || task.empty() || tasks.empty() || tasks.contains(task))
-    return;
-  where.mistake(
-      fmt::format("provider `{}` has no task `{}`: {}", provider, task, suggestion(task, keys_of(tasks))));
+  const auto tasks = tasks_of(found->second);
+  if (!tasks || task.empty() || tasks->empty() || contains(*tasks, task)) return;
+  where.mistake(fmt::format("provider `{}` has no task `{}`: {}", provider, task, suggestion(task, *tasks)));
 }
 
 void read_route(const Value& item, const Policy& policy, const std::string& task,
@@ -43,6 +66,11 @@ void read_route(const Value& item, const Policy& policy, const std::string& task
     check_serves(item, policy, route.provider, task);
   }
   if (route.provider.empty()) return;
+  if (route.upstream_model == "auto" && needs_model(policy, route.provider, task)) {
+    item.mistake(
+        fmt::format("must name the model that provider `{0}` is asked for: {{provider: {0}, model: NAME}}",
+                    route.provider));
+  }
   if (contains(out, route.provider, &ModelRoute::provider))
     item.mistake(fmt::format("provider `{}` is named twice: keep one", route.provider));
   out.push_back(std::move(route));

@@ -17,6 +17,7 @@ namespace turnpike::policy {
 void read_server(const Value& value, Policy& policy);  // and the pools of server.slots
 void read_providers(const Value& value, const SecretSource& secrets, Policy& policy);  // and their own pools
 void read_exec_tasks(const Value& value, Provider& provider);
+void read_http(Map& map, Provider& provider);  // what only providers of kind http have
 void read_models(const Value& value, Policy& policy);
 void read_aliases(const Value& value, Policy& policy);
 void read_plans(const Value& plans, const Value& defaults, Policy& policy);  // and the shares of classes

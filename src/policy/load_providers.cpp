@@ -16,6 +16,7 @@ using std::chrono::milliseconds;
 
 constexpr std::uint32_t kSlotsMax = 100'000;
 constexpr std::size_t kReferenceBytesMax = 4096;
+constexpr const char* kAnthropicUrl = "https://api.anthropic.com";
 
 // The NAME of "${env:NAME}".
 std::optional<std::string> reference_to(std::string_view text, std::string_view prefix) {
@@ -40,19 +41,37 @@ bool is_base_url(std::string_view url) {
          url.find_first_of("@?# \"<>\\^`{|}") == std::string_view::npos;
 }
 
-void refuse_keys(Map& map, std::initializer_list<const char*> keys, const char* kind) {
-  for (const char* key : keys) map.refuse(key, fmt::format("belongs to providers of kind {}", kind));
+// The keys that only some kinds have; `tasks` differs between its two.
+struct KindKeys {
+  const char* kinds;
+  std::initializer_list<const char*> keys;
+};
+constexpr std::initializer_list<const char*> kTasksKeys = {"tasks"};
+constexpr std::initializer_list<const char*> kUpstreamKeys = {"base_url", "api_key", "keys"};
+constexpr std::initializer_list<const char*> kHttpKeys = {"auth", "statuses", "allow_private"};
+constexpr std::initializer_list<const char*> kSandboxKeys = {"seed", "latency", "faults"};
+constexpr KindKeys kTasksOnly{"exec and http", kTasksKeys};
+constexpr KindKeys kUpstreamOnly{"openai, anthropic and http", kUpstreamKeys};
+constexpr KindKeys kHttpOnly{"http", kHttpKeys};
+constexpr KindKeys kSandboxOnly{"sandbox", kSandboxKeys};
+
+void refuse_keys(Map& map, std::initializer_list<KindKeys> others) {
+  for (const KindKeys& other : others) {
+    for (const char* key : other.keys)
+      map.refuse(key, fmt::format("belongs to providers of kind {}", other.kinds));
+  }
 }
 
-void read_openai(Map& map, Provider& out) {
-  const Value url = map.require("base_url");
+// Where an upstream is.
+void read_address(Map& map, Provider& out) {
+  const bool known = out.kind == ProviderKind::kAnthropic;  // others have no address of their own
+  if (known) out.base_url = kAnthropicUrl;
+  const Value url = known ? map.at("base_url") : map.require("base_url");
   if (url.text(out.base_url) && !is_base_url(out.base_url)) {
     url.mistake(
         "must be http://HOST/PATH or https://HOST/PATH without a slash at the end, a user, a query or a "
         "fragment");
   }
-  refuse_keys(map, {"tasks"}, "exec");
-  refuse_keys(map, {"seed", "latency", "faults"}, "sandbox");
 }
 
 // A share, or a section with a share and whether such tries are billed. False: absent, or without a share.
@@ -91,15 +110,11 @@ void read_sandbox(Map& map, Provider& out) {
     if (out.latency_p99 < out.latency_p50) p99.mistake("must be at least p50");
   });
   read_faults(map.at("faults"), out);
-  refuse_keys(map, {"tasks"}, "exec");
-  refuse_keys(map, {"base_url", "api_key", "keys"}, "openai");
 }
 
 void read_exec(Map& map, Provider& out) {
   const Value tasks = map.require("tasks");
   read_exec_tasks(tasks, out);
-  refuse_keys(map, {"base_url", "api_key", "keys"}, "openai");
-  refuse_keys(map, {"seed", "latency", "faults"}, "sandbox");
 }
 
 void read_use(Map& map, Provider& out) {
@@ -108,7 +123,7 @@ void read_use(Map& map, Provider& out) {
                      {"if_reachable", Provider::Use::kIfReachable},
                      {"if_key", Provider::Use::kIfKey}});
   if (out.use == Provider::Use::kIfKey && !is_remote(out.kind)) {
-    use.mistake("`if_key` belongs to providers that have an api_key (kind openai)");
+    use.mistake("`if_key` belongs to providers that have an api_key (kinds openai, anthropic and http)");
     out.use = Provider::Use::kAlways;
   }
 }
@@ -155,6 +170,8 @@ void read_provider(const Value& value, const SecretSource& secrets, Policy& poli
   value.section([&](Map& map) {
     const bool known = map.require("kind").word(out.kind, {{"exec", ProviderKind::kExec},
                                                            {"openai", ProviderKind::kOpenAi},
+                                                           {"anthropic", ProviderKind::kAnthropic},
+                                                           {"http", ProviderKind::kHttp},
                                                            {"sandbox", ProviderKind::kSandbox}});
     read_use(map, out);
     KeySlots keys;
@@ -162,17 +179,26 @@ void read_provider(const Value& value, const SecretSource& secrets, Policy& poli
     read_pool(map, keys, policy, out);
     read_upstream(map, out);
     if (!known) {  // which keys belong here is not known either
-      for (const char* key : {"tasks", "base_url", "api_key", "keys", "seed", "latency", "faults"})
-        map.at(key);
+      for (const KindKeys& keys : {kTasksOnly, kUpstreamOnly, kHttpOnly, kSandboxOnly}) {
+        for (const char* key : keys.keys) map.at(key);
+      }
       return;
     }
     switch (out.kind) {
       case ProviderKind::kExec:
-        return read_exec(map, out);
+        read_exec(map, out);
+        return refuse_keys(map, {kUpstreamOnly, kHttpOnly, kSandboxOnly});
       case ProviderKind::kOpenAi:
-        return read_openai(map, out);
+      case ProviderKind::kAnthropic:
+        read_address(map, out);
+        return refuse_keys(map, {kTasksOnly, kHttpOnly, kSandboxOnly});
+      case ProviderKind::kHttp:
+        read_address(map, out);
+        read_http(map, out);
+        return refuse_keys(map, {kSandboxOnly});
       case ProviderKind::kSandbox:
-        return read_sandbox(map, out);
+        read_sandbox(map, out);
+        return refuse_keys(map, {kTasksOnly, kUpstreamOnly, kHttpOnly});
     }
   });
 }

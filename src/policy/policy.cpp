@@ -77,17 +77,6 @@ PricePtr Policy::price(std::string_view provider, std::string_view upstream_mode
   return local ? kNothing : nullptr;
 }
 
-bool is_remote(ProviderKind kind) {
-  switch (kind) {
-    case ProviderKind::kOpenAi:
-      return true;
-    case ProviderKind::kExec:
-    case ProviderKind::kSandbox:
-      return false;
-  }
-  return false;
-}
-
 const Secret* Provider::secret(std::string_view key_name) const {
   if (key_name.empty()) return &api_key;
   const auto found = std::ranges::find(keys, key_name, &ProviderKey::name);

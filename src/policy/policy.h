@@ -15,6 +15,7 @@
 #include "base/money.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "policy/http_task.h"
 #include "policy/meters.h"
 #include "policy/models.h"
 #include "policy/period.h"
@@ -215,9 +216,12 @@ struct ExecTask {
   std::uint32_t processes_max = 64;             // threads count, for the kernel counts them
 };
 
-enum class ProviderKind : std::uint8_t { kExec, kOpenAi, kSandbox };
-// An upstream elsewhere, that has keys and may bill what it began; false: it runs here.
-bool is_remote(ProviderKind kind);
+enum class ProviderKind : std::uint8_t { kExec, kOpenAi, kSandbox, kAnthropic, kHttp };
+// Whether it is an upstream of somebody else's, which may bill what it began, whatever came back, and costs
+// what its prices say; else a program or a pretence of ours.
+constexpr bool is_remote(ProviderKind kind) {
+  return kind == ProviderKind::kOpenAi || kind == ProviderKind::kAnthropic || kind == ProviderKind::kHttp;
+}
 
 struct SandboxFault {
   FailureClass failure = FailureClass::kTransient;
@@ -290,8 +294,13 @@ struct Provider {
   const Secret* secret(std::string_view key_name) const;
   // exec
   std::map<std::string, ExecTask> exec_tasks;
-  // openai
-  std::string base_url;  // e.g. "https://api.openai.com/v1"
+  // openai, anthropic, http
+  std::string base_url;  // without a slash at its end, e.g. "https://api.openai.com/v1"
+  // http
+  HttpAuth auth;
+  std::map<std::string, HttpTask> http_tasks;
+  std::map<int, FailureClass> statuses;  // what a status of this upstream means where it is not as usual
+  bool allow_private = false;            // files at addresses that are not public
   // sandbox
   std::uint64_t seed = 1;
   Duration latency_p50 = std::chrono::milliseconds(50);

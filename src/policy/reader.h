@@ -79,6 +79,8 @@ class Value {
   // True (and nothing reported) if the value is `word` or, where that is allowed, null.
   bool is_word(std::string_view word) const;
   bool is_null() const { return present() && node_.IsNull(); }
+  // The text of a scalar that is not in quotes: a number, true, or a word.
+  std::optional<std::string> plain() const;
   bool is_list() const { return present() && node_.IsSequence(); }
   bool is_map() const { return present() && node_.IsMap(); }
   bool is_empty() const { return present() && node_.size() == 0; }
@@ -106,8 +108,6 @@ class Value {
   bool list(const std::function<void(const Value& value)>& read) const;
 
  private:
-  // The text of a scalar that is not in quotes where numbers and the like are expected.
-  std::optional<std::string> plain() const;
   bool wrong(const std::string& expected) const;
   bool wrong_plain(const std::string& expected) const;  // where quotes may be what is wrong
   void unknown_word(const std::vector<std::string>& known) const;

@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
+#include <iterator>
 #include <limits>
+#include <span>
 #include <utility>
 
 namespace turnpike::policy {
@@ -71,20 +74,47 @@ std::unexpected<Error> mistake(std::string message) {
   return fail(ErrorCode::kConfiguration, std::move(message));
 }
 
-Result<void> parse_path(std::string_view text, TemplateReference& out) {
+struct Root {
+  std::string_view name;
+  TemplateRoot root;
+};
+constexpr std::array<Root, 3> kProgramRoots = {
+    {{"input", TemplateRoot::kInput}, {"file", TemplateRoot::kFile}, {"output", TemplateRoot::kOutput}}};
+constexpr std::array<Root, 3> kHttpRoots = {
+    {{"input", TemplateRoot::kInput}, {"model", TemplateRoot::kModel}, {"answer", TemplateRoot::kAnswer}}};
+
+struct Roots {
+  std::span<const Root> known;
+  const char* rule;
+};
+
+Roots roots_of(TemplatePlace place) {
+  switch (place) {
+    case TemplatePlace::kProgram:
+      return {kProgramRoots, "begins with input., file. or output."};
+    case TemplatePlace::kRequest:
+      return {std::span{kHttpRoots}.first(2), "is model or begins with input."};
+    case TemplatePlace::kFollowUp:
+      return {kHttpRoots, "is model or begins with input. or answer."};
+  }
+  return {};
+}
+
+Result<void> parse_path(std::string_view text, TemplatePlace place, TemplateReference& out) {
   std::vector<std::string> segments = split(text, '.');
   const std::string root = segments.front();
-  if (root == "input") {
-    out.root = TemplateRoot::kInput;
-  } else if (root == "file") {
-    out.root = TemplateRoot::kFile;
-  } else if (root == "output") {
-    out.root = TemplateRoot::kOutput;
-  } else {
-    return mistake(fmt::format("`{}` is not known: a reference begins with input., file. or output.", text));
-  }
+  const Roots roots = roots_of(place);
+  const auto known = std::ranges::find(roots.known, root, &Root::name);
+  if (known == roots.known.end())
+    return mistake(fmt::format("`{}` is not known: a reference {}", text, roots.rule));
+  out.root = known->root;
   segments.erase(segments.begin());
-  const std::size_t segments_max = out.root == TemplateRoot::kInput ? kPathSegmentsMax : 1;
+  if (out.root == TemplateRoot::kModel) {
+    if (!segments.empty()) return mistake(fmt::format("`{}` must be `model` alone", text));
+    return {};
+  }
+  const bool nested = out.root == TemplateRoot::kInput || out.root == TemplateRoot::kAnswer;
+  const std::size_t segments_max = nested ? kPathSegmentsMax : 1;
   if (segments.empty() || segments.size() > segments_max || !std::ranges::all_of(segments, is_path_segment)) {
     return mistake(fmt::format("`{}` must be `{}.` and {} of letters, digits and _", text, root,
                                segments_max == 1 ? "one name" : "1 to 8 names, separated by dots,"));
@@ -148,7 +178,7 @@ Result<void> parse_filter(std::string_view text, TemplateReference& out) {
 }
 
 // What stands between `${` and `}`.
-Result<TemplateReference> parse_reference(std::string_view text) {
+Result<TemplateReference> parse_reference(std::string_view text, TemplatePlace place) {
   TemplateReference reference;
   if (const std::size_t dash = text.find(":-"); dash != std::string_view::npos) {
     reference.fallback = std::string{text.substr(dash + 2)};
@@ -158,7 +188,8 @@ Result<TemplateReference> parse_reference(std::string_view text) {
     text.remove_suffix(1);
   }
   const std::size_t bar = std::min(text.find('|'), text.size());
-  if (auto done = parse_path(text.substr(0, bar), reference); !done) return std::unexpected(done.error());
+  if (auto done = parse_path(text.substr(0, bar), place, reference); !done)
+    return std::unexpected(done.error());
   if (bar < text.size()) {
     if (auto done = parse_filter(text.substr(bar + 1), reference); !done)
       return std::unexpected(done.error());
@@ -199,6 +230,22 @@ bool is_name(std::string_view value) {
   return std::ranges::all_of(value, [](char c) {
     return is_letter(c) || is_digit(c) || c == '_' || c == '+' || c == '.' || c == '-';
   });
+}
+
+// Percent-encoded but for what RFC 3986 calls unreserved.
+std::string encoded(std::string_view value, bool keeps_slashes) {
+  std::string text;
+  text.reserve(value.size());
+  for (const char c : value) {
+    const bool plain = is_letter(c) || is_digit(c) || c == '-' || c == '.' || c == '_' || c == '~' ||
+                       (c == '/' && keeps_slashes);
+    if (plain) {
+      text += c;
+    } else {
+      fmt::format_to(std::back_inserter(text), "%{:02X}", static_cast<unsigned char>(c));
+    }
+  }
+  return text;
 }
 
 bool has_word(const TemplateReference& reference, const std::string& value) {
@@ -265,11 +312,12 @@ Result<std::optional<std::string>> value_of(const TemplateReference& reference,
 }  // namespace
 
 std::string TemplateReference::name() const {
-  const char* roots[] = {"input", "file", "output"};
-  return fmt::format("{}.{}", roots[static_cast<std::size_t>(root)], fmt::join(path, "."));
+  constexpr std::array kRoots = {"input", "file", "output", "model", "answer"};
+  const char* const begin = kRoots[static_cast<std::size_t>(root)];
+  return path.empty() ? std::string{begin} : fmt::format("{}.{}", begin, fmt::join(path, "."));
 }
 
-Result<Template> Template::parse(std::string_view text) {
+Result<Template> Template::parse(std::string_view text, TemplatePlace place) {
   if (text.size() > kTextBytesMax)
     return mistake(fmt::format("a template may be at most {} bytes", kTextBytesMax));
   Template result;
@@ -289,7 +337,7 @@ Result<Template> Template::parse(std::string_view text) {
     const std::size_t end = text.find('}', at);
     if (end == std::string_view::npos)
       return mistake(fmt::format("`${{` at character {} has no `}}`", at + 1));
-    auto reference = parse_reference(text.substr(at + 2, end - at - 2));
+    auto reference = parse_reference(text.substr(at + 2, end - at - 2), place);
     if (!reference) return mistake(fmt::format("{} (at character {})", reference.error().message, at + 1));
     if (++references > kReferencesMax)
       return mistake(fmt::format("a template may have at most {} references", kReferencesMax));
@@ -330,7 +378,10 @@ Result<std::optional<std::string>> Template::expand_checked(const Lookup& lookup
       if (from_user && expanded.empty() && value->value().starts_with('-'))
         return refuse(reference, "may not begin with '-'");
     }
-    expanded += **value;
+    if (use == Use::kUrl && !value->value().empty() &&
+        value->value().find_first_not_of('.') == std::string::npos)
+      return refuse(reference, "must not be dots alone");
+    expanded += use == Use::kUrl ? encoded(**value, reference.root == TemplateRoot::kModel) : **value;
     if (expanded.size() > kExpandedBytesMax) return refuse(reference, "is too long");
   }
   return expanded;
@@ -342,6 +393,14 @@ Result<std::optional<std::string>> Template::expand(const Lookup& lookup) const 
 
 Result<std::optional<std::string>> Template::expand_argument(const Lookup& lookup) const {
   return expand_checked(lookup, Use::kArgument);
+}
+
+Result<std::optional<std::string>> Template::expand_url(const Lookup& lookup) const {
+  return expand_checked(lookup, Use::kUrl);
+}
+
+const TemplateReference* Template::sole_reference() const {
+  return pieces_.size() == 1 ? std::get_if<TemplateReference>(&pieces_.front()) : nullptr;
 }
 
 Result<std::string> Template::expand_or_empty(const Lookup& lookup) const {

@@ -1,5 +1,6 @@
-// The language of an exec command's arguments: text with `${...}` references, looked up in the job's input
-// and never seen by a shell. Parsed once when the configuration is loaded, expanded for each try.
+// The language of an exec command's arguments and of an http request: text with `${...}` references, looked
+// up in the job's input and never seen by a shell. Parsed once when the configuration is loaded, expanded for
+// each try.
 //
 //   ${input.PATH}            a field of the input; PATH may be nested (`operations.resize.width`,
 //   `scenes.0.image`).
@@ -7,6 +8,8 @@
 //                            object its JSON; null is absent.
 //   ${file.FIELD}            the path of the input artifact that the field names
 //   ${output.NAME}           the path to write a declared output to
+//   ${model}                 the model as the provider names it (http)
+//   ${answer.PATH}           a field of the answer to the first request, as of the input (http, afterwards)
 //   ${...:-default}          `default` where the value is absent or empty
 //   ${...?}                  the whole element is left out where the value is absent or empty
 //   ${...|filter}            before `:-` or `?`; what the value must be or becomes, checked on the value only
@@ -35,13 +38,20 @@
 
 namespace turnpike::policy {
 
-enum class TemplateRoot : std::uint8_t { kInput, kFile, kOutput };
+enum class TemplateRoot : std::uint8_t { kInput, kFile, kOutput, kModel, kAnswer };
+
+// Where a template stands says what it may refer to.
+enum class TemplatePlace : std::uint8_t {
+  kProgram,   // input, file, output
+  kRequest,   // input, model
+  kFollowUp,  // input, model, answer
+};
 
 enum class TemplateFilter : std::uint8_t { kNone, kMarkup, kInt, kNumber, kName, kOne, kIs };
 
 struct TemplateReference {
   TemplateRoot root = TemplateRoot::kInput;
-  std::vector<std::string> path;  // at least one segment; exactly one for file and output
+  std::vector<std::string> path;  // at least one segment; exactly one for file and output, none for model
   TemplateFilter filter = TemplateFilter::kNone;
   std::int64_t low = 0;  // kInt: the range; kNumber: the range in millionths
   std::int64_t high = 0;
@@ -62,7 +72,7 @@ class Template {
   using Lookup = std::function<std::optional<std::string>(const TemplateReference&)>;
 
   // Errors: kConfiguration; the message says what is wrong and at which character.
-  static Result<Template> parse(std::string_view text);
+  static Result<Template> parse(std::string_view text, TemplatePlace place = TemplatePlace::kProgram);
 
   // In order of appearance.
   std::vector<const TemplateReference*> references() const;
@@ -76,12 +86,19 @@ class Template {
   // negative).
   Result<std::optional<std::string>> expand_argument(const Lookup& lookup) const;
 
+  // As expand, for an address: values are percent-encoded (a model's name keeps its slashes), and one of dots
+  // alone, which would leave its folder, is refused.
+  Result<std::optional<std::string>> expand_url(const Lookup& lookup) const;
+
+  // The reference, if the template is nothing but one: such a field of a JSON body may be a number or a list.
+  const TemplateReference* sole_reference() const;
+
   // As expand, where absent just means empty (`when`): never fails for an absent value.
   Result<std::string> expand_or_empty(const Lookup& lookup) const;
 
  private:
   using Piece = std::variant<std::string, TemplateReference>;
-  enum class Use : std::uint8_t { kText, kArgument, kCondition };
+  enum class Use : std::uint8_t { kText, kArgument, kUrl, kCondition };
   Result<std::optional<std::string>> expand_checked(const Lookup& lookup, Use use) const;
 
   std::vector<Piece> pieces_;  // no two texts in a row

@@ -25,6 +25,7 @@
 #include "provider/json_text.h"
 #include "provider/measure.h"
 #include "provider/process.h"
+#include "provider/produced.h"
 #include "provider/provider_kinds.h"
 #include "provider/sandbox_user.h"
 
@@ -161,31 +162,6 @@ std::string extension_of(const ExpectedOutput& output) {
   return extension.size() > 1 ? extension.substr(1) : "bin";
 }
 
-void add_usage(Success& success, const std::string& meter, std::int64_t amount) {
-  for (auto& [name, sum] : success.usage) {
-    if (name == meter) {
-      sum += amount;
-      return;
-    }
-  }
-  success.usage.emplace_back(meter, amount);
-}
-
-// What was measured, as the result's output says it, and as usage.
-boost::json::object take_facts(const Measured& measured, Success& success) {
-  boost::json::object facts;
-  if (const auto* audio = std::get_if<Audio>(&measured.facts)) {
-    facts["duration_ms"] = audio->duration_ms;
-    add_usage(success, "audio_ms", audio->duration_ms);
-  } else if (const auto* picture = std::get_if<Picture>(&measured.facts)) {
-    facts["width"] = picture->width;
-    facts["height"] = picture->height;
-    add_usage(success, "images", 1);
-    add_usage(success, "pixels", picture->width * picture->height);
-  }
-  return facts;
-}
-
 // Looks at what is really there: a program's output may be missing, a link out of its folder, or a pipe.
 Result<boost::json::object> take_output(const ExpectedOutput& output, const Request& request,
                                         std::uint64_t bytes_max, Success& success) {
@@ -204,9 +180,8 @@ Result<boost::json::object> take_output(const ExpectedOutput& output, const Requ
   if (size > bytes_max) return bad("is too large");
   const auto measured = measure(file.get(), size);
   if (!measured) return bad("is broken");
-  const bool measurable = output.mime == "audio/wav" || output.mime == "image/png" ||
-                          output.mime == "image/jpeg" || output.mime == "image/webp";
-  if (measurable && measured->mime != output.mime) return bad(fmt::format("is no {}", output.mime));
+  if (is_measured_type(output.mime) && measured->mime != output.mime)
+    return bad(fmt::format("is no {}", output.mime));
   // What is kept belongs to the server, whoever made it.
   if (status.st_uid != ::geteuid() && ::fchown(file.get(), ::geteuid(), ::getegid()) != 0)
     return fail_errno("an output could not be taken over", errno);

@@ -2,9 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <boost/json/serialize.hpp>
-#include <charconv>
-
 #include "provider/json_text.h"
 
 namespace turnpike::provider {
@@ -34,41 +31,6 @@ Result<ParsedStep> parse_step(const policy::ExecStep& config) {
     step.when = std::move(*when);
   }
   return step;
-}
-
-// A number as a person would write it.
-std::string number_text(double value) {
-  return fmt::format("{}", value);
-}
-
-// nullopt: absent.
-std::optional<std::string> scalar_text(const boost::json::value& value) {
-  switch (value.kind()) {
-    case boost::json::kind::null:
-      return std::nullopt;
-    case boost::json::kind::string:
-      return std::string{value.get_string()};
-    case boost::json::kind::double_:
-      return number_text(value.get_double());
-    case boost::json::kind::bool_:
-    case boost::json::kind::int64:
-    case boost::json::kind::uint64:
-    case boost::json::kind::array:
-    case boost::json::kind::object:
-      return boost::json::serialize(value);
-  }
-  return std::nullopt;
-}
-
-const boost::json::value* child_of(const boost::json::value& value, const std::string& segment) {
-  if (const auto* object = value.if_object()) return object->if_contains(segment);
-  const auto* array = value.if_array();
-  if (array == nullptr) return nullptr;
-  std::size_t index = 0;
-  const auto [end, error] = std::from_chars(segment.data(), segment.data() + segment.size(), index);
-  if (error != std::errc{} || end != segment.data() + segment.size() || index >= array->size())
-    return nullptr;
-  return &(*array)[index];
 }
 
 bool is_plain_name(std::string_view name) {
@@ -145,13 +107,12 @@ std::optional<std::string> Expansion::look_up(const TemplateReference& reference
     case TemplateRoot::kOutput:
       return find_in(output_paths_, reference.path.front());
     case TemplateRoot::kInput: {
-      const boost::json::value* at = &input_;
-      for (const std::string& segment : reference.path) {
-        at = child_of(*at, segment);
-        if (at == nullptr) return std::nullopt;
-      }
-      return scalar_text(*at);
+      const boost::json::value* value = value_at(input_, reference.path);
+      return value == nullptr ? std::nullopt : scalar_text(*value);
     }
+    case TemplateRoot::kModel:  // of requests, which programs have none of
+    case TemplateRoot::kAnswer:
+      break;
   }
   return std::nullopt;
 }

@@ -2,11 +2,14 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <openssl/evp.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
 #include <cerrno>
+#include <charconv>
 #include <cmath>
 
 namespace turnpike::provider {
@@ -35,6 +38,22 @@ std::size_t utf8_length(std::string_view text) {
   return good ? length : 0;
 }
 
+// A number as a person would write it.
+std::string number_text(double value) {
+  return fmt::format("{}", value);
+}
+
+const boost::json::value* child_of(const boost::json::value& value, const std::string& segment) {
+  if (const auto* object = value.if_object()) return object->if_contains(segment);
+  const auto* array = value.if_array();
+  if (array == nullptr) return nullptr;
+  std::size_t index = 0;
+  const auto [end, error] = std::from_chars(segment.data(), segment.data() + segment.size(), index);
+  if (error != std::errc{} || end != segment.data() + segment.size() || index >= array->size())
+    return nullptr;
+  return &(*array)[index];
+}
+
 }  // namespace
 
 Result<boost::json::value> parse_json(std::string_view text) {
@@ -53,6 +72,71 @@ std::int64_t count_of(const boost::json::object& object, std::string_view key) {
   if (const auto* real = value->if_double(); real != nullptr && *real >= 0 && *real < 1e15)
     return static_cast<std::int64_t>(*real);
   return 0;
+}
+
+std::optional<std::string> scalar_text(const boost::json::value& value) {
+  switch (value.kind()) {
+    case boost::json::kind::null:
+      return std::nullopt;
+    case boost::json::kind::string:
+      return std::string{value.get_string()};
+    case boost::json::kind::double_:
+      return number_text(value.get_double());
+    case boost::json::kind::bool_:
+    case boost::json::kind::int64:
+    case boost::json::kind::uint64:
+    case boost::json::kind::array:
+    case boost::json::kind::object:
+      return boost::json::serialize(value);
+  }
+  return std::nullopt;
+}
+
+const boost::json::value* value_at(const boost::json::value& value, std::span<const std::string> path) {
+  const boost::json::value* at = &value;
+  for (const std::string& segment : path) {
+    at = child_of(*at, segment);
+    if (at == nullptr) return nullptr;
+  }
+  return at;
+}
+
+std::optional<std::string> decode_base64(std::string_view text) {
+  if (text.empty() || text.size() % 4 != 0 || text.size() > (1U << 30U)) return std::nullopt;
+  // OpenSSL takes padding for zeros wherever it stands.
+  const std::string_view unpadded = text.substr(0, text.size() - (text.ends_with("==")  ? 2
+                                                                  : text.ends_with('=') ? 1
+                                                                                        : 0));
+  if (unpadded.contains('=')) return std::nullopt;
+  std::string bytes(text.size() / 4 * 3, '\0');
+  const int count =
+      EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
+                      reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
+  if (count < 0) return std::nullopt;
+  // OpenSSL counts what the padding stands for, too.
+  bytes.resize(static_cast<std::size_t>(count) - (text.size() - unpadded.size()));
+  return bytes;
+}
+
+const boost::json::object* object_in(const boost::json::object& parent, std::string_view key) {
+  const boost::json::value* child = parent.if_contains(key);
+  return child == nullptr ? nullptr : child->if_object();
+}
+
+const boost::json::array* array_in(const boost::json::object& parent, std::string_view key) {
+  const boost::json::value* child = parent.if_contains(key);
+  return child == nullptr ? nullptr : child->if_array();
+}
+
+std::optional<std::string_view> text_in(const boost::json::object& parent, std::string_view key) {
+  const boost::json::value* child = parent.if_contains(key);
+  const auto* text = child == nullptr ? nullptr : child->if_string();
+  return text == nullptr ? std::nullopt : std::optional{std::string_view{*text}};
+}
+
+const boost::json::object* first_in(const boost::json::object& parent, std::string_view key) {
+  const boost::json::array* list = array_in(parent, key);
+  return list == nullptr || list->empty() ? nullptr : list->front().if_object();
 }
 
 Result<void> put_output(Success& success, std::string json, const std::filesystem::path& work_dir) {

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <openssl/evp.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,8 +11,10 @@
 #include <boost/json/serialize.hpp>
 #include <charconv>
 
+#include "base/json_walk.h"
 #include "provider/json_text.h"
 #include "provider/measure.h"
+#include "provider/openai_stream.h"
 #include "provider/spawn.h"
 
 namespace turnpike::provider {
@@ -24,19 +25,13 @@ using boost::json::object;
 using boost::json::value;
 using policy::FailureClass;
 
-constexpr std::size_t kUpstreamWordsMax = 300;
 constexpr std::size_t kTextsMax = 2048;
 constexpr std::int64_t kEdgePixelsMax = 16'384;
-constexpr std::chrono::hours kRetryAfterMax{24};
 
 // Fields of a chat that pass as they are: none of them makes a call cost more than its tokens.
 constexpr std::array<std::string_view, 8> kChatFields = {
     "temperature",       "top_p",           "stop",    "seed", "presence_penalty",
     "frequency_penalty", "response_format", "messages"};
-
-Failure failure(FailureClass kind, std::string message) {
-  return Failure{.failure = kind, .message = std::move(message), .retry_after = {}};
-}
 
 std::unexpected<Error> refuse(std::string_view field, std::string_view what) {
   return fail(ErrorCode::kInvalidRequest, fmt::format("input.{} {}", field, what),
@@ -130,26 +125,6 @@ Result<WireRequest> make_embedding(const object& input, const std::string& model
   return WireRequest{"/embeddings", boost::json::serialize(body)};
 }
 
-const object* object_in(const object& parent, std::string_view key) {
-  const value* child = parent.if_contains(key);
-  return child == nullptr ? nullptr : child->if_object();
-}
-const array* array_in(const object& parent, std::string_view key) {
-  const value* child = parent.if_contains(key);
-  return child == nullptr ? nullptr : child->if_array();
-}
-std::optional<std::string_view> text_in(const object& parent, std::string_view key) {
-  const value* child = parent.if_contains(key);
-  const auto* text = child == nullptr ? nullptr : child->if_string();
-  return text == nullptr ? std::nullopt : std::optional{std::string_view{*text}};
-}
-
-// The first element of the list under `key`, if it is an object.
-const object* first_in(const object& parent, std::string_view key) {
-  const array* list = array_in(parent, key);
-  return list == nullptr || list->empty() ? nullptr : list->front().if_object();
-}
-
 void add_token_usage(const object& answer, Success& success) {
   const object* usage = object_in(answer, "usage");
   if (usage == nullptr) return;
@@ -183,19 +158,6 @@ Outcome read_chat(const Request& request, const object& answer) {
   Success success;
   add_token_usage(answer, success);
   return finish(std::move(success), output, request);
-}
-
-std::optional<std::string> decode_base64(std::string_view text) {
-  if (text.empty() || text.size() % 4 != 0 || text.size() > (1U << 30U)) return std::nullopt;
-  std::string bytes(text.size() / 4 * 3, '\0');
-  const int count =
-      EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
-                      reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
-  if (count < 0) return std::nullopt;
-  // OpenSSL counts what the padding stands for, too.
-  const std::size_t padding = text.ends_with("==") ? 2 : text.ends_with("=") ? 1 : 0;
-  bytes.resize(static_cast<std::size_t>(count) - padding);
-  return bytes;
 }
 
 Outcome read_image(const Request& request, const object& answer) {
@@ -240,61 +202,6 @@ Outcome read_embedding(const Request& request, const object& answer) {
   return finish(std::move(success), output, request);
 }
 
-struct UpstreamWords {
-  std::string code;
-  std::string message;
-};
-
-// {"error":{"message":…,"code":…}} or {"error":"…"}; anything else says nothing.
-UpstreamWords words_of(const net::ClientResponse& response) {
-  const auto parsed = parse_json(response.body);
-  if (!parsed || !parsed->is_object()) return {};
-  if (const auto text = text_in(parsed->get_object(), "error")) return {{}, std::string{*text}};
-  const object* error = object_in(parsed->get_object(), "error");
-  if (error == nullptr) return {};
-  return {std::string{text_in(*error, "code").value_or("")},
-          std::string{text_in(*error, "message").value_or("")}};
-}
-
-std::string for_user(std::string message, const std::string& key) {
-  for (std::size_t at = 0; !key.empty() && (at = message.find(key, at)) != std::string::npos;)
-    message.replace(at, key.size(), "***");
-  message = clean_text(message, kUpstreamWordsMax, false);
-  return message.empty() ? message : ": " + message;
-}
-
-std::optional<Duration> parse_number_of(std::string_view text, Duration unit) {
-  double number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{} || end != text.data() + text.size() || !(number >= 0)) return std::nullopt;
-  const double micros = number * static_cast<double>(unit.count());
-  const auto most = static_cast<double>(Duration{kRetryAfterMax}.count());
-  return Duration{static_cast<std::int64_t>(std::min(micros, most))};
-}
-
-// Seconds, or OpenAI's milliseconds. A date is passed over: it would be read against a clock that may be
-// wrong.
-std::optional<Duration> retry_after(const net::ClientResponse& response) {
-  if (const std::string* header = net::find_header(response.headers, "retry-after-ms"))
-    return parse_number_of(*header, std::chrono::milliseconds(1));
-  if (const std::string* header = net::find_header(response.headers, "retry-after"))
-    return parse_number_of(*header, std::chrono::seconds(1));
-  return std::nullopt;
-}
-
-FailureClass class_of(int status, const std::string& code) {
-  if (status == 429)
-    return code == "insufficient_quota" ? FailureClass::kMisconfigured : FailureClass::kRateLimited;
-  if (status == 401 || status == 402 || status == 403 || status == 404 || status == 405)
-    return FailureClass::kMisconfigured;
-  if (status == 408 || status == 409 || status == 425) return FailureClass::kTransient;
-  if (status == 504) return FailureClass::kTimeout;
-  if (status >= 400 && status < 500) return FailureClass::kInvalidInput;
-  if (status >= 500 && status < 600) return FailureClass::kTransient;
-  if (status >= 300 && status < 400) return FailureClass::kMisconfigured;
-  return FailureClass::kBadOutput;
-}
-
 }  // namespace
 
 Result<WireRequest> make_wire_request(const Request& request, const std::string& model,
@@ -324,24 +231,95 @@ Outcome read_wire_answer(const Request& request, const net::ClientResponse& resp
   return read_embedding(request, answer);
 }
 
-Failure classify_refusal(const net::ClientResponse& response, const std::string& key) {
-  const UpstreamWords words = words_of(response);
-  // Upstreams repeat parts of a refused key: their words are not passed on.
-  const bool about_key = response.status == 401 || response.status == 403;
-  Failure refused = failure(
-      class_of(response.status, words.code),
-      about_key ? fmt::format("the upstream refused our credentials ({})", response.status)
-                : fmt::format("the upstream answered {}{}", response.status, for_user(words.message, key)));
-  refused.retry_after = retry_after(response);
-  return refused;
+namespace {
+
+constexpr std::size_t kRefusalBytesMax = 16 * 1024;  // of an upstream's words that are passed on
+
+// Pictures in a reply to a picture's request, and what else it says of them.
+struct ReplyLook : JsonVisitor {
+  std::string_view usage, error, size, duration;
+  std::int64_t pictures = 0;
+  void member(const JsonMember& member) {
+    if (member.name == "usage") usage = member.value;
+    if (member.name == "error") error = member.value;
+    if (member.name == "size") size = member.plain_text().value_or(std::string_view());
+    if (member.name == "duration") duration = member.value;
+  }
+  void enter(int depth, std::string_view key, bool object) {
+    if (depth == 3 && object && key == "data") ++pictures;
+  }
+};
+
+// "1024x1536" -> pixels; 0: it is no size.
+std::int64_t pixels_of(std::string_view size) {
+  const std::size_t cross = size.find('x');
+  if (cross == std::string_view::npos) return 0;
+  std::int64_t width = 0;
+  std::int64_t height = 0;
+  const char* const end = size.data() + size.size();
+  const auto first = std::from_chars(size.data(), size.data() + cross, width);
+  const auto second = std::from_chars(size.data() + cross + 1, end, height);
+  const bool good = first.ec == std::errc{} && first.ptr == size.data() + cross && second.ec == std::errc{} &&
+                    second.ptr == end && width > 0 && height > 0 && width <= kEdgePixelsMax &&
+                    height <= kEdgePixelsMax;
+  return good ? width * height : 0;
 }
 
-Failure classify_no_answer(const Error& error) {
-  if (error.code == ErrorCode::kUpstreamTimeout)
-    return failure(FailureClass::kTimeout, "the upstream did not answer in time");
-  if (error.code == ErrorCode::kConfiguration || error.code == ErrorCode::kInvalidRequest)
-    return failure(FailureClass::kMisconfigured, "the upstream's address cannot be used");
-  return failure(FailureClass::kTransient, "the upstream could not be reached, or broke off");
+bool is_json(const std::string& content_type) {
+  return content_type.find("json") != std::string::npos;
+}
+
+}  // namespace
+
+Outcome read_reply(const WireCall& call, net::ClientResponse response, const std::string& key) {
+  const std::string* type = net::find_header(response.headers, "content-type");
+  Success success;
+  success.content_type = type != nullptr ? *type : "application/json";
+  const bool opaque = call.kind == Wire::kSpeech || call.kind == Wire::kTranscriptions;
+  if (opaque && !is_json(success.content_type)) {
+    if (response.body.empty()) return bad_answer("is empty");
+    success.output = std::move(response.body);
+    return success;
+  }
+  ReplyLook look;
+  if (!response.body.starts_with('{') || walk_json(response.body, look))
+    return bad_answer("is no JSON object");
+  // Some compatible servers say 200 and then that it failed.
+  if (look.error.starts_with('{') || look.error.starts_with('"')) {
+    const auto members = json_members(look.error);
+    const JsonMember* message = members ? find_member(*members, "message") : nullptr;
+    return failure(
+        FailureClass::kTransient,
+        "the upstream failed" + for_user(std::string(message != nullptr ? message->value : look.error), key));
+  }
+  if (!look.usage.empty()) success.usage = read_usage(look.usage);
+  if (call.kind == Wire::kImages || call.kind == Wire::kImageEdits) {
+    if (look.pictures == 0) return bad_answer("holds no picture");
+    success.usage.emplace_back("images", look.pictures);
+    const std::int64_t pixels = look.size.empty() ? call.pixels : pixels_of(look.size);
+    if (pixels > 0) success.usage.emplace_back("pixels", pixels * look.pictures);
+  }
+  const bool timed =
+      std::ranges::any_of(success.usage, [](const auto& told) { return told.first == "audio_ms"; });
+  if (call.kind == Wire::kTranscriptions && !timed && !look.duration.empty()) {
+    // {"duration":"8.47"} and {"duration":8.47} have both been seen.
+    std::string_view seconds = look.duration;
+    if (seconds.starts_with('"')) seconds = seconds.substr(1, seconds.size() - 2);
+    for (const auto& told : read_usage(fmt::format("{{\"seconds\":{}}}", seconds)))
+      success.usage.push_back(told);
+  }
+  success.output = std::move(response.body);
+  return success;
+}
+
+void keep_words(const net::ClientResponse& response, const std::string& key, Failure& failure) {
+  if (failure.failure != FailureClass::kInvalidInput || response.body.size() > kRefusalBytesMax) return;
+  const auto members = json_members(response.body);
+  const JsonMember* error = members ? find_member(*members, "error") : nullptr;
+  if (error == nullptr || !error->is_object()) return;
+  if (!key.empty() && response.body.find(key) != std::string::npos) return;
+  failure.reply_status = response.status;
+  failure.reply = response.body;
 }
 
 bool wants_completion_limit(const net::ClientResponse& response) {

@@ -15,6 +15,12 @@ std::unique_ptr<Provider> make_exec_provider(const policy::Provider& config, Con
                                              std::vector<std::string>& warnings);
 std::unique_ptr<Provider> make_openai_provider(const policy::Provider& config,
                                                std::shared_ptr<net::Client> client);
+std::unique_ptr<Provider> make_anthropic_provider(const policy::Provider& config,
+                                                  std::shared_ptr<net::Client> client);
+// `warnings`: tasks that cannot run as they are configured, one sentence each.
+std::unique_ptr<Provider> make_http_provider(const policy::Provider& config,
+                                             std::shared_ptr<net::Client> client,
+                                             std::vector<std::string>& warnings);
 std::unique_ptr<Provider> make_sandbox_provider(const policy::Provider& config);
 
 }  // namespace turnpike::provider

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
 #include <map>
 
 #include "contract/provider/harness.h"
@@ -130,10 +131,110 @@ class SandboxSubject final : public Subject {
   std::map<Act, std::unique_ptr<Provider>> providers_;
 };
 
-enum class Kind { kExecBubblewrap, kExecBare, kOpenAi, kSandbox };
+class AnthropicSubject final : public Subject {
+ public:
+  AnthropicSubject() : server_([](const Asked& asked) { return reply(asked); }) {
+    policy::Provider config;
+    config.name = "upstream";
+    config.kind = policy::ProviderKind::kAnthropic;
+    config.base_url = server_.base_url();
+    config.api_key = policy::Secret{"sk-ant-very-secret"};
+    provider_ = make_anthropic_provider(config, net::Client::create());
+  }
+  Provider& provider(Act) override { return *provider_; }
+  Request request(Act act, const std::filesystem::path& work_dir) override {
+    Request request = make_request("text", R"({"prompt":"x"})", work_dir);
+    request.model = "act" + std::to_string(static_cast<int>(act));
+    return request;
+  }
+  bool hanging(const std::filesystem::path&) override { return server_.hanging() > 0; }
+  bool can(Act) const override { return true; }
+
+ private:
+  static Reply reply(const Asked& asked) {
+    const auto is = [&asked](Act act) {
+      return asked.body.contains("\"act" + std::to_string(static_cast<int>(act)) + "\"");
+    };
+    const auto error = [](const std::string& type) {
+      return R"({"type":"error","error":{"type":")" + type +
+             R"(","message":"key sk-ant-very-secret is bad"}})";
+    };
+    if (is(Act::kHang)) return {.bytes = "", .hangs = true};
+    if (is(Act::kTransient)) return {http(529, error("overloaded_error"))};
+    if (is(Act::kRateLimited)) return {http(429, error("rate_limit_error"), "retry-after: 3\r\n")};
+    if (is(Act::kMisconfigured)) return {http(401, error("authentication_error"))};
+    if (is(Act::kInvalidInput)) return {http(400, error("invalid_request_error"))};
+    if (is(Act::kBadOutput)) return {http(200, "<html>")};
+    return {http(
+        200, R"({"type":"message","content":[{"type":"text","text":"hello"}],"stop_reason":"end_turn"})")};
+  }
+  ScriptedServer server_;
+  std::unique_ptr<Provider> provider_;
+};
+
+// A job that is submitted and asked after; hangs where it is never done.
+class HttpSubject final : public Subject {
+ public:
+  HttpSubject() : server_([this](const Asked& asked) { return reply(asked); }) {
+    policy::Provider config;
+    config.name = "upstream";
+    config.kind = policy::ProviderKind::kHttp;
+    config.base_url = server_.base_url();
+    config.api_key = policy::Secret{"very-secret"};
+    policy::HttpTask& task = config.http_tasks["text"];
+    task.request.path = "/submit";
+    task.request.json = R"({"prompt":"${input.prompt}","model":"${model}"})";
+    policy::HttpPoll& poll = task.poll.emplace();
+    poll.request = {.method = "GET", .path = "/jobs/${answer.id}", .url_at = "", .headers = {}, .json = ""};
+    poll.every = milliseconds(10);
+    poll.until = {.at = "status", .is = {"done"}};
+    poll.failed = policy::HttpCondition{.at = "status", .is = {"failed"}};
+    poll.message_at = "why";
+    task.output = {{"text", "text"}};
+    std::vector<std::string> warnings;
+    provider_ = make_http_provider(config, net::Client::create(), warnings);
+    EXPECT_TRUE(warnings.empty());
+  }
+  Provider& provider(Act) override { return *provider_; }
+  Request request(Act act, const std::filesystem::path& work_dir) override {
+    Request request = make_request("text", R"({"prompt":"x"})", work_dir);
+    request.model = "act" + std::to_string(static_cast<int>(act));
+    return request;
+  }
+  bool hanging(const std::filesystem::path&) override { return waited_ > 0; }
+  bool can(Act) const override { return true; }
+
+ private:
+  Reply reply(const Asked& asked) {
+    const auto is = [&asked](Act act) {
+      const std::string name = "act" + std::to_string(static_cast<int>(act));
+      return asked.body.contains(name) || asked.path.contains(name);
+    };
+    const std::string error = R"({"detail":{"status":"x","message":"key very-secret is bad"}})";
+    if (asked.path == "/v1/submit") {
+      if (is(Act::kRateLimited)) return {http(429, error, "Retry-After: 3\r\n")};
+      if (is(Act::kMisconfigured)) return {http(401, error)};
+      if (is(Act::kInvalidInput)) return {http(422, error)};
+      const std::size_t at = asked.body.find("act");
+      return {http(200, R"({"id":")" + asked.body.substr(at, asked.body.find('"', at) - at) + R"("})")};
+    }
+    if (is(Act::kTransient)) return {http(200, R"({"status":"failed","why":"key very-secret is bad"})")};
+    if (is(Act::kBadOutput)) return {http(200, "<html>")};
+    if (is(Act::kHang)) {
+      ++waited_;
+      return {http(200, R"({"status":"running"})")};
+    }
+    return {http(200, R"({"status":"done","text":"hello"})")};
+  }
+  std::atomic<int> waited_{0};
+  ScriptedServer server_;
+  std::unique_ptr<Provider> provider_;
+};
+
+enum class Kind { kExecBubblewrap, kExecBare, kOpenAi, kAnthropic, kHttp, kSandbox };
 
 std::string kind_name(const testing::TestParamInfo<Kind>& each) {
-  constexpr std::array names = {"ExecBubblewrap", "ExecBare", "OpenAi", "Sandbox"};
+  constexpr std::array names = {"ExecBubblewrap", "ExecBare", "OpenAi", "Anthropic", "Http", "Sandbox"};
   return names[static_cast<std::size_t>(each.param)];
 }
 
@@ -152,6 +253,10 @@ std::unique_ptr<Subject> make_subject(Kind kind) {
       return std::make_unique<ExecSubject>(Confinement::kNone);
     case Kind::kOpenAi:
       return std::make_unique<OpenAiSubject>();
+    case Kind::kAnthropic:
+      return std::make_unique<AnthropicSubject>();
+    case Kind::kHttp:
+      return std::make_unique<HttpSubject>();
     case Kind::kSandbox:
       return std::make_unique<SandboxSubject>();
   }
@@ -274,7 +379,7 @@ TEST_P(ProviderContract, RefusesInputThatIsNoJsonObject) {
 
 INSTANTIATE_TEST_SUITE_P(Kinds, ProviderContract,
                          testing::Values(Kind::kExecBubblewrap, Kind::kExecBare, Kind::kOpenAi,
-                                         Kind::kSandbox),
+                                         Kind::kAnthropic, Kind::kHttp, Kind::kSandbox),
                          kind_name);
 
 // --- What only an OpenAI-compatible server does

@@ -188,5 +188,85 @@ TEST(Load, UnderstandsAnchors) {
   EXPECT_EQ(policy->plan("pro")->limits.concurrent_jobs, 2U);
 }
 
+TEST(Load, ReadsAnHttpProviderWhole) {
+  const Loaded loaded = load_sample(sample_with("kind: sandbox\nmodels:", R"(kind: http
+    base_url: https://api.example.com
+    api_key: ${env:CLOUD_KEY}
+    auth: {header: X-Key}
+    statuses: {418: transient}
+    allow_private: true
+    tasks:
+      text:
+        request:
+          path: /say/${model}
+          headers: {Accept: "${input.accept:-*/*}"}
+          json: {a: "${input.x|int?}", b: [1, true, "1", ~, word, 1.5], c: {}}
+        poll:
+          request: {path: "/jobs/${answer.id}"}
+          every: 2s
+          polls_max: 7
+          until: {at: state, is: [done, true]}
+          failed: {at: state, is: dead}
+          message_at: why.0
+          result: {url_at: result}
+          cancel: {method: DELETE, url_at: urls.cancel}
+        response:
+          output: {text: choices.0.text}
+          artifacts:
+            sound: {base64_at: audio, mime: audio/wav}
+        usage:
+          audio_ms: {at: seconds, times: 1000}
+          characters: {header: x-characters}
+        limits: {time: 2m, answer: 2MiB, artifact: 3MiB}
+models:)"));
+  for (const Mistake& mistake : loaded.mistakes) {
+    // The sample's model asks `fake` for no model by name: that is said, and is all.
+    EXPECT_NE(to_string(mistake).find("must name the model that provider `fake` is asked for"),
+              std::string::npos)
+        << to_string(mistake);
+  }
+  EXPECT_EQ(loaded.mistakes.size(), 1U);
+
+  std::string text = sample_with("kind: sandbox\nmodels:", R"(kind: http
+    base_url: https://api.example.com
+    auth: {header: Authorization, prefix: "Key "}
+    tasks:
+      text:
+        request:
+          path: /say
+          json: {a: "${input.x|int?}", b: [1, true, "1", ~, word, 1.5], c: {}}
+        response: {output: {text: choices.0.text}}
+models:)");
+  const Loaded good = load_sample(std::move(text));
+  for (const Mistake& mistake : good.mistakes) ADD_FAILURE() << to_string(mistake);
+  ASSERT_TRUE(good.policy);
+  const Provider& provider = good.policy->providers.at("fake");
+  EXPECT_EQ(provider.auth.prefix, "Key ");
+  const HttpTask& task = provider.http_tasks.at("text");
+  EXPECT_EQ(task.request.method, "POST");
+  EXPECT_EQ(task.request.json, R"({"a":"${input.x|int?}","b":[1,true,"1",null,"word",1.5E0],"c":{}})");
+  EXPECT_FALSE(task.names_model);
+  EXPECT_FALSE(task.poll);
+}
+
+TEST(Load, KindsOfSomebodyElsesAreRemote) {
+  EXPECT_TRUE(is_remote(ProviderKind::kOpenAi));
+  EXPECT_TRUE(is_remote(ProviderKind::kAnthropic));
+  EXPECT_TRUE(is_remote(ProviderKind::kHttp));
+  EXPECT_FALSE(is_remote(ProviderKind::kExec));
+  EXPECT_FALSE(is_remote(ProviderKind::kSandbox));
+}
+
+TEST(Load, AnthropicKnowsItsAddress) {
+  std::string text = sample_with("kind: openai\n    base_url: https://api.example.com/v1", "kind: anthropic");
+  text.replace(text.find("[cloud, fake]"), 13, "[{provider: cloud, model: claude}, fake]");
+  const Loaded loaded = load_sample(std::move(text));
+  for (const Mistake& mistake : loaded.mistakes) ADD_FAILURE() << to_string(mistake);
+  ASSERT_TRUE(loaded.policy);
+  EXPECT_EQ(loaded.policy->providers.at("cloud").base_url, "https://api.anthropic.com");
+  EXPECT_EQ(loaded.policy->providers.at("cloud").api_key.reveal(), kSecret);
+  EXPECT_EQ(loaded.policy->price("cloud", "claude"), nullptr);  // what it costs is not known
+}
+
 }  // namespace
 }  // namespace turnpike::policy

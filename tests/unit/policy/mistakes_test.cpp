@@ -202,17 +202,173 @@ INSTANTIATE_TEST_SUITE_P(
                 "t.yaml:19:14: providers.cloud.api_key: the secret contains a space or a control character, "
                 "which no key has"},
         BadFile{"SecretInAWrongPlace", "kind: sandbox", "kind: sk-very-secret-value",
-                "t.yaml:21:11: providers.fake.kind: must be one of exec, openai, sandbox"},
+                "t.yaml:21:11: providers.fake.kind: must be one of exec, openai, anthropic, http, sandbox"},
         BadFile{"SecretAsASection", "kind: sandbox", "kind: sandbox\n    faults: sk-very-secret-value",
                 "t.yaml:22:13: providers.fake.faults: must be a section (key: value)"},
-        BadFile{"KeyOfAnotherKind", "kind: sandbox", "kind: sandbox\n    api_key: sk-very-secret-value",
-                "t.yaml:22:14: providers.fake.api_key: belongs to providers of kind openai"},
+        BadFile{
+            "KeyOfAnotherKind", "kind: sandbox", "kind: sandbox\n    api_key: sk-very-secret-value",
+            "t.yaml:22:14: providers.fake.api_key: belongs to providers of kind openai, anthropic and http"},
         BadFile{"IfKeyWithoutAKey", "api_key: ${env:CLOUD_KEY}", "use: if_key",
                 "t.yaml:16:3: providers.cloud: `api_key` is missing"},
         BadFile{"IfKeyOfASandbox", "kind: sandbox", "kind: sandbox\n    use: if_key",
-                "t.yaml:22:10: providers.fake.use: `if_key` belongs to providers that have an api_key (kind "
-                "openai)"}),
+                "t.yaml:22:10: providers.fake.use: `if_key` belongs to providers that have an api_key "
+                "(kinds openai, anthropic and http)"}),
     name_of);
+
+// The provider `fake` as one of kind http: `task` is what stands under tasks.text.
+BadFile bad_http(const char* name, const std::string& task, const std::string& expected) {
+  return {name, "kind: sandbox",
+          "kind: http\n    base_url: https://api.example.com\n    tasks: {text: {" + task + "}}", expected};
+}
+
+constexpr const char* kGoodRequest = "request: {path: /say}";
+constexpr const char* kGoodResponse = "response: {file: {name: audio}}";
+
+std::string with_request(const std::string& request) {
+  return "request: {" + request + "}, " + kGoodResponse;
+}
+std::string with_response(const std::string& response) {
+  return std::string{kGoodRequest} + ", response: {" + response + "}";
+}
+std::string with_poll(const std::string& poll) {
+  return std::string{kGoodRequest} + ", " + kGoodResponse + ", poll: {" + poll + "}";
+}
+std::string with_usage(const std::string& usage) {
+  return std::string{kGoodRequest} + ", " + kGoodResponse + ", usage: {" + usage + "}";
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Http, BadConfiguration,
+    testing::Values(
+        bad_http("HttpTaskWithoutRequest", kGoodResponse,
+                 "t.yaml:23:13: providers.fake.tasks.text: `request` is missing"),
+        bad_http("HttpTaskWithoutResponse", kGoodRequest,
+                 "t.yaml:23:13: providers.fake.tasks.text: `response` is missing"),
+        bad_http("HttpPathThatIsAnAddress", with_request("path: 'https://evil/'"),
+                 "t.yaml:23:36: providers.fake.tasks.text.request.path: must begin with / (it is below "
+                 "base_url)"),
+        bad_http(
+            "HttpPathWithAFragment", with_request("path: '/a#b'"),
+            "t.yaml:23:36: providers.fake.tasks.text.request.path: must be a path and query of an address, "
+            "without # and spaces"),
+        bad_http("HttpPathWithAnotherRoot", with_request("path: '/a/${answer.id}'"),
+                 "t.yaml:23:36: providers.fake.tasks.text.request.path: `answer.id` is not known: a "
+                 "reference is "
+                 "model or begins with input. (at character 4)"),
+        bad_http(
+            "HttpUnknownMethod", with_request("path: /a, method: FETCH"),
+            "t.yaml:23:48: providers.fake.tasks.text.request.method: must be one of GET, POST, PUT, PATCH, "
+            "DELETE: did you mean `PATCH`?"),
+        bad_http("HttpBodyOfAGet", with_request("path: /a, method: GET, json: {a: 1}"),
+                 "t.yaml:23:53: providers.fake.tasks.text.request.json: stands beside method GET, which "
+                 "has no body"),
+        bad_http(
+            "HttpBodyThatIsAText", with_request("path: /a, json: text"),
+            "t.yaml:23:46: providers.fake.tasks.text.request.json: must be a section or a list: the body, "
+            "whose texts are templates"),
+        bad_http("HttpTemplateDeepInABody", with_request("path: /a, json: {a: [{b: '${inptu.x}'}]}"),
+                 "t.yaml:23:55: providers.fake.tasks.text.request.json.a[0].b: `inptu.x` is not known: a "
+                 "reference "
+                 "is model or begins with input. (at character 1)"),
+        bad_http("HttpHeaderOfTheKey", with_request("path: /a, headers: {authorization: x}"),
+                 "t.yaml:23:65: providers.fake.tasks.text.request.headers.authorization: is the header of "
+                 "the key: "
+                 "write `api_key` and `auth`"),
+        bad_http("HttpHeaderOfTheClient", with_request("path: /a, headers: {Content-Type: x}"),
+                 "t.yaml:23:64: providers.fake.tasks.text.request.headers.Content-Type: is written by the "
+                 "client "
+                 "itself (a body is always application/json)"),
+        bad_http("HttpResponseWithNothing", with_response(""),
+                 "t.yaml:23:43: providers.fake.tasks.text.response: needs `file` (the body is it), or "
+                 "`output` or "
+                 "`artifacts` (where they stand in the answer)"),
+        bad_http("HttpResponseWithBoth", with_response("file: {name: a}, output: {x: y}"),
+                 "t.yaml:23:54: providers.fake.tasks.text.response.file: stands beside `output` or "
+                 "`artifacts`: a "
+                 "body is a file or it is JSON"),
+        bad_http("HttpPathOfAnAnswer", with_response("output: {x: a..b}"),
+                 "t.yaml:23:66: providers.fake.tasks.text.response.output.x: must be a path in the answer "
+                 "such as "
+                 "images.0.url: at most 8 names or numbers with dots between"),
+        bad_http("HttpArtifactFromNowhere", with_response("artifacts: {x: {mime: image/png}}"),
+                 "t.yaml:23:66: providers.fake.tasks.text.response.artifacts.x: needs either `url_at` "
+                 "(where its "
+                 "address stands) or `base64_at` (where its bytes do)"),
+        bad_http("HttpFileOfNoType", with_response("file: {name: a, mime: mp3}"),
+                 "t.yaml:23:76: providers.fake.tasks.text.response.file.mime: must be a media type such as "
+                 "audio/mpeg"),
+        bad_http("HttpPollWithoutEnd", with_poll("request: {url_at: a}"),
+                 "t.yaml:23:76: providers.fake.tasks.text.poll: `until` is missing"),
+        bad_http(
+            "HttpPollOfNowhere", with_poll("request: {}, until: {at: a, is: b}"),
+            "t.yaml:23:83: providers.fake.tasks.text.poll.request: needs either `path` (below base_url) or "
+            "`url_at` (where the first answer has the address)"),
+        bad_http("HttpPollTooOften", with_poll("request: {url_at: a}, until: {at: a, is: b}, every: 1ms"),
+                 "t.yaml:23:135: providers.fake.tasks.text.poll.every: must be a duration from 10ms to 1h"),
+        bad_http("HttpPollUntilNothing", with_poll("request: {url_at: a}, until: {at: a, is: []}"),
+                 "t.yaml:23:120: providers.fake.tasks.text.poll.until.is: needs at least one word"),
+        bad_http(
+            "HttpUnknownMeter", with_usage("charakters: {value: 1}"),
+            "t.yaml:23:84: providers.fake.tasks.text.usage.charakters: unknown meter `charakters`: did you "
+            "mean `characters`?"),
+        bad_http("HttpUsageFromTwoPlaces", with_usage("characters: {value: 1, at: x}"),
+                 "t.yaml:23:84: providers.fake.tasks.text.usage.characters: needs one of `at`, `header`, "
+                 "`characters_of` and `value`"),
+        bad_http(
+            "HttpUsageTimesNothing", with_usage("characters: {value: 1, times: 2}"),
+            "t.yaml:23:114: providers.fake.tasks.text.usage.characters.times: belongs to `at` or `header`: "
+            "what is said there is multiplied by it"),
+        BadFile{"HttpStatusThatIsNone", "kind: sandbox",
+                "kind: http\n    base_url: https://a\n    statuses: {200: timeout}\n    tasks: {text: "
+                "{request: "
+                "{path: /a}, response: {file: {name: a}}}}",
+                "t.yaml:23:21: providers.fake.statuses.200: must stand under a status from 300 to 599"},
+        BadFile{
+            "HttpStatusOfNoClass", "kind: sandbox",
+            "kind: http\n    base_url: https://a\n    statuses: {400: timout}\n    tasks: {text: {request: "
+            "{path: /a}, response: {file: {name: a}}}}",
+            "t.yaml:23:21: providers.fake.statuses.400: must be one of transient, rate_limited, timeout, "
+            "invalid_input, misconfigured, bad_output: did you mean `timeout`?"},
+        BadFile{"HttpAuthWithoutHeader", "kind: sandbox",
+                "kind: http\n    base_url: https://a\n    auth: {prefix: x}\n    tasks: {text: {request: "
+                "{path: /a}, response: {file: {name: a}}}}",
+                "t.yaml:23:5: providers.fake.auth: `header` is missing"},
+        BadFile{"HttpWithoutTasks", "kind: sandbox", "kind: http\n    base_url: https://a",
+                "t.yaml:20:3: providers.fake: `tasks` is missing"},
+        BadFile{"HttpKeysElsewhere", "kind: sandbox", "kind: sandbox\n    statuses: {400: timeout}",
+                "t.yaml:22:5: providers.fake.statuses: belongs to providers of kind http"},
+        BadFile{"AnthropicWithoutModel", "kind: openai\n    base_url: https://api.example.com/v1",
+                "kind: anthropic",
+                "t.yaml:22:36: models.writer.providers[0]: must name the model that provider `cloud` is "
+                "asked for: "
+                "{provider: cloud, model: NAME}"},
+        BadFile{"OpenAiWithAuth", "api.example.com/v1", "api.example.com/v1\n    auth: {header: a}",
+                "t.yaml:19:5: providers.cloud.auth: belongs to providers of kind http"}),
+    name_of);
+
+TEST(Mistakes, HttpModelIsNamedWhereATemplateHasIt) {
+  const auto sample = [](const std::string& path) {
+    return mistakes_of(sample_with(
+        "kind: sandbox\nmodels:\n  writer: {task: text, providers: [cloud, fake]}",
+        "kind: http\n    base_url: https://a\n    tasks: {text: {request: {path: " + path +
+            "}, response: {output: {text: a}}}}\nmodels:\n  writer: {task: text, providers: [cloud, fake]}"));
+  };
+  EXPECT_THAT(sample("/say"), ElementsAre());
+  EXPECT_THAT(
+      sample("'/${model}'"),
+      ElementsAre("t.yaml:25:43: models.writer.providers[1]: must name the model that provider `fake` is "
+                  "asked for: {provider: fake, model: NAME}"));
+}
+
+TEST(Mistakes, KindsThatHaveTasksSayWhichTheyHave) {
+  EXPECT_THAT(
+      mistakes_of(sample_with("providers: [voice]", "providers: [{provider: cloud, model: m}, voice]")),
+      ElementsAre());
+  std::string text = sample_with("kind: openai\n    base_url: https://api.example.com/v1", "kind: anthropic");
+  text.replace(text.find("[cloud, fake]"), 13, "[fake]");
+  text.replace(text.find("[voice]"), 7, "[{provider: cloud, model: m}]");
+  EXPECT_THAT(mistakes_of(text), ElementsAre(HasSubstr("provider `cloud` has no task `speech`: ")));
+}
 
 INSTANTIATE_TEST_SUITE_P(
     Programs, BadConfiguration,
@@ -275,7 +431,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"UnknownFault", "kind: sandbox", "kind: sandbox\n    faults: {trasient: 1%}",
                 "t.yaml:22:14: providers.fake.faults: unknown key `trasient`: did you mean `transient`?"},
         BadFile{"UnknownKind", "kind: sandbox", "kind: sandboxx",
-                "t.yaml:21:11: providers.fake.kind: must be one of exec, openai, sandbox: did you mean "
+                "t.yaml:21:11: providers.fake.kind: must be one of exec, openai, anthropic, http, sandbox: "
+                "did you mean "
                 "`sandbox`?"}),
     name_of);
 

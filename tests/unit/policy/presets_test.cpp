@@ -165,5 +165,20 @@ TEST_F(Studio, SD10_TakesACanaryForBusiness) {
   EXPECT_EQ(served("PRO", "text", "", overlay), "writer@2.1.0 via sandbox, standby");
 }
 
+// What is shown as an example is one that works.
+TEST(Examples, LoadWithoutAMistake) {
+  const SecretSource secrets{.env = [](const std::string&) { return "key"; },
+                             .file = [](const std::string&) { return std::nullopt; }};
+  std::size_t files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(presets_folder().parent_path() / "examples")) {
+    if (entry.path().extension() != ".yaml") continue;
+    ++files;
+    const Loaded loaded = load_file(entry.path(), secrets);
+    for (const Mistake& mistake : loaded.mistakes) ADD_FAILURE() << to_string(mistake);
+    EXPECT_TRUE(loaded.policy);
+  }
+  EXPECT_GE(files, 2U);
+}
+
 }  // namespace
 }  // namespace turnpike::policy

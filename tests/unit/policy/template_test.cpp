@@ -131,5 +131,54 @@ TEST(Template, BoundsWhatItBecomes) {
   EXPECT_EQ(argument("${input.x}${input.x}", {{"input.x", large}}), "refused: input.x is too long");
 }
 
+// --- Templates of requests
+
+std::string url(std::string_view text, std::map<std::string, std::string> values) {
+  const auto parsed = Template::parse(text, TemplatePlace::kFollowUp);
+  if (!parsed) return "mistake: " + parsed.error().message;
+  const auto expanded = parsed->expand_url(among(std::move(values)));
+  if (!expanded) return "refused: " + expanded.error().message;
+  return expanded->value_or("left out");
+}
+
+TEST(RequestTemplate, EncodesWhatGoesIntoAnAddress) {
+  EXPECT_EQ(url("/v/${input.x}?q=1", {{"input.x", "a b/c?d&e=%\xC3\xA4~._-"}}),
+            "/v/a%20b%2Fc%3Fd%26e%3D%25%C3%A4~._-?q=1");
+  EXPECT_EQ(url("/${model}/run", {{"model", "fal-ai/flux dev"}}), "/fal-ai/flux%20dev/run");
+  EXPECT_EQ(url("/jobs/${answer.id}", {{"answer.id", "r-1/../x"}}), "/jobs/r-1%2F..%2Fx");
+}
+
+TEST(RequestTemplate, NobodyLeavesTheFolderByDots) {
+  for (const char* dots : {".", "..", "..."})
+    EXPECT_EQ(url("/v/${input.x}/y", {{"input.x", dots}}), "refused: input.x must not be dots alone");
+  EXPECT_EQ(url("/v/${input.x}", {{"input.x", "..a"}}), "/v/..a");
+}
+
+TEST(RequestTemplate, RefersOnlyToWhatIsThereWhereItStands) {
+  const auto fits = [](const char* text, TemplatePlace place) {
+    return Template::parse(text, place).has_value();
+  };
+  EXPECT_TRUE(fits("${input.x}${model}", TemplatePlace::kRequest));
+  EXPECT_FALSE(fits("${answer.x}", TemplatePlace::kRequest));
+  EXPECT_TRUE(fits("${input.x}${model}${answer.a.0.b}", TemplatePlace::kFollowUp));
+  EXPECT_FALSE(fits("${model.x}", TemplatePlace::kRequest));
+  EXPECT_FALSE(fits("${answer}", TemplatePlace::kFollowUp));
+  EXPECT_FALSE(fits("${file.x}", TemplatePlace::kRequest));
+  EXPECT_FALSE(fits("${model}", TemplatePlace::kProgram));
+  EXPECT_FALSE(fits("${answer.x}", TemplatePlace::kProgram));
+}
+
+TEST(RequestTemplate, KnowsWhetherItIsOneReferenceAlone) {
+  const auto sole = [](const char* text) {
+    const auto parsed = Template::parse(text, TemplatePlace::kRequest);
+    return parsed && parsed->sole_reference() != nullptr ? parsed->sole_reference()->name() : "";
+  };
+  EXPECT_EQ(sole("${input.x|int?}"), "input.x");
+  EXPECT_EQ(sole("${model}"), "model");
+  EXPECT_EQ(sole(" ${input.x}"), "");
+  EXPECT_EQ(sole("${input.x}${input.y}"), "");
+  EXPECT_EQ(sole("x"), "");
+}
+
 }  // namespace
 }  // namespace turnpike::policy
