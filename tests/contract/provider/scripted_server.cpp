@@ -101,6 +101,7 @@ void ScriptedServer::serve(int connection) {
     }
     const Reply reply = script_(asked);
     if (reply.hangs) {
+      if (!reply.bytes.empty()) ::send(connection, reply.bytes.data(), reply.bytes.size(), MSG_NOSIGNAL);
       ++hanging_;
       char byte = 0;
       while (::recv(connection, &byte, 1, 0) > 0) {
