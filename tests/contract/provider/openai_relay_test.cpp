@@ -76,8 +76,10 @@ const Meters kUsed = {{"tokens_in", 7}, {"tokens_out", 2}};
 
 // An upstream that answers everything with the same, and a provider before it.
 struct Upstream {
-  explicit Upstream(std::string bytes, bool hangs = false)
-      : server([bytes = std::move(bytes), hangs](const Asked&) { return Reply{bytes, hangs}; }) {}
+  explicit Upstream(std::string bytes, bool hangs = false, bool closes = false)
+      : server([bytes = std::move(bytes), hangs, closes](const Asked&) {
+          return Reply{bytes, hangs, closes};
+        }) {}
 
   Outcome ask(std::shared_ptr<WireCall> call, const Try& options = {}) {
     policy::Provider config;
@@ -226,7 +228,7 @@ struct Fault {
 class OpenAiFault : public testing::TestWithParam<Fault> {};
 
 TEST_P(OpenAiFault, IsClassifiedOnce) {
-  Upstream upstream(GetParam().bytes);
+  Upstream upstream(GetParam().bytes, false, true);
   const Outcome outcome = upstream.ask(streamed());
   const Failure* failure = as_failure(outcome);
   ASSERT_NE(failure, nullptr) << describe(outcome);

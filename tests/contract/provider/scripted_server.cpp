@@ -111,6 +111,7 @@ void ScriptedServer::serve(int connection) {
     }
     if (reply.bytes.empty()) break;
     ::send(connection, reply.bytes.data(), reply.bytes.size(), MSG_NOSIGNAL);
+    if (reply.closes) break;
   }
   ::shutdown(connection,
              SHUT_RDWR);  // closed by the destructor, so that no other may get its number meanwhile

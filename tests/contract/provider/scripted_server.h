@@ -23,6 +23,7 @@ struct Asked {
 struct Reply {
   std::string bytes;
   bool hangs = false;
+  bool closes = false;  // after the bytes
 };
 
 class ScriptedServer {
