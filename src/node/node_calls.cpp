@@ -80,7 +80,7 @@ class Streaming final : public CallStream {
 asio::awaitable<Result<CallAnswer>> NodeImpl::call(CallRequest request) {
   if (draining()) co_return stopping();
   const auto executor = co_await asio::this_coro::executor;
-  auto place = std::make_shared<CallPlace>(executor, request.wire);
+  auto place = std::make_shared<CallPlace>(executor, request.wire, *clock_);
   engine::RateView rates;
   {
     CommitLoop::Turn turn(*loop_);
