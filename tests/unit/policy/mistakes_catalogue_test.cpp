@@ -50,7 +50,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "t.yaml:19:18: providers.cloud.concurrency: must be at most 3, which is what its keys take "
                 "together"},
         BadFile{"KeysOfAnotherKind", "kind: sandbox", "kind: sandbox\n    keys: []",
-                "t.yaml:22:5: providers.fake.keys: belongs to providers of kind openai"},
+                "t.yaml:22:5: providers.fake.keys: belongs to providers of kind openai, anthropic and http"},
         BadFile{"LimitWithoutItsTime", "kind: sandbox", "kind: sandbox\n    limit: {requests: 15}",
                 "t.yaml:22:5: providers.fake.limit: `per` is missing"},
         BadFile{"LimitOfNothing", "kind: sandbox", "kind: sandbox\n    limit: {requests: 0, per: 1m}",
