@@ -160,9 +160,8 @@ struct Field {
 
 std::optional<std::int64_t> whole_of(std::string_view text) {
   std::int64_t number = 0;
-  const char* const end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, number);
-  return error == std::errc{} && stop == end ? std::optional(number) : std::nullopt;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc{} && stop == text.data() + text.size() ? std::optional(number) : std::nullopt;
 }
 
 Result<std::optional<std::int64_t>> read_whole(const std::optional<Field>& field, std::string_view name,

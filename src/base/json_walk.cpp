@@ -46,9 +46,8 @@ std::optional<std::string_view> JsonMember::plain_text() const {
 
 std::optional<std::int64_t> JsonMember::whole() const {
   std::int64_t number = 0;
-  const char* const end = value.data() + value.size();
-  const auto [stop, error] = std::from_chars(value.data(), end, number);
-  if (error != std::errc{} || stop != end) return std::nullopt;
+  const auto [stop, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+  if (error != std::errc{} || stop != value.data() + value.size()) return std::nullopt;
   return number;
 }
 

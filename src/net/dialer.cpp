@@ -108,31 +108,48 @@ asio::awaitable<Result<std::unique_ptr<Channel>>> connect(const ClientAddress& a
 struct Deadline::State {
   explicit State(const asio::any_io_executor& executor) : timer(executor) {}
 
+  // A deadline that is moved on, as one between the pieces of a stream is, leaves the timer alone: it looks
+  // again when it fires.
+  static void wait(std::shared_ptr<State> state, SteadyTime when);
+
   asio::steady_timer timer;
+  SteadyTime until;
+  std::uint64_t round = 0;
+  bool waiting = false;
   Channel* channel = nullptr;  // set while armed
   bool passed = false;
 };
 
-Deadline::Deadline(const asio::any_io_executor& executor) : state_(std::make_shared<State>(executor)) {}
-
-Deadline::~Deadline() {
-  disarm();
-}
-
-void Deadline::arm(SteadyTime when, Channel& channel) {
-  state_->channel = &channel;
-  state_->timer.expires_at(when);
-  state_->timer.async_wait([state = state_, when](const error_code& ec) {
+void Deadline::State::wait(std::shared_ptr<State> state, SteadyTime when) {
+  State& self = *state;
+  self.waiting = true;
+  self.timer.expires_at(when);
+  self.timer.async_wait([state = std::move(state), round = ++self.round](const error_code& ec) {
     // A wait that had ended before it was replaced still comes here: it is not the one that counts.
-    if (ec || state->channel == nullptr || state->timer.expiry() != when) return;
+    if (round != state->round) return;
+    state->waiting = false;
+    if (ec || state->channel == nullptr) return;
+    if (std::chrono::steady_clock::now() < state->until) return wait(state, state->until);
     state->passed = true;
     state->channel->cancel();
   });
 }
 
+Deadline::Deadline(const asio::any_io_executor& executor) : state_(std::make_shared<State>(executor)) {}
+
+Deadline::~Deadline() {
+  disarm();
+  state_->timer.cancel();
+}
+
+void Deadline::arm(SteadyTime when, Channel& channel) {
+  state_->channel = &channel;
+  state_->until = when;
+  if (!state_->waiting || when < state_->timer.expiry()) State::wait(state_, when);
+}
+
 void Deadline::disarm() {
   state_->channel = nullptr;
-  state_->timer.cancel();
 }
 
 bool Deadline::passed() const {

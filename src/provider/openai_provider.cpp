@@ -104,7 +104,8 @@ class OpenAiProvider final : public Provider {
       message.body = std::move(*body);
       Wired wired = request.sink && call.stream ? co_await stream_wire(request, std::move(message))
                                                 : co_await send_wire(request, std::move(message));
-      if (round == 0 && call.kind == Wire::kChat && wired.wants_other_limit) {
+      const bool ours = call.body.find("\"max_tokens\"") == std::string::npos;  // the limit is ours to rename
+      if (round == 0 && call.kind == Wire::kChat && wired.wants_other_limit && ours) {
         change.limit_name = "max_completion_tokens";
         remember_newer(*model);
         continue;

@@ -25,18 +25,22 @@ std::int64_t amount_of(const JsonMember& member) {
   if (const auto whole = member.whole()) return std::max<std::int64_t>(0, *whole);
   // A float that stands for a whole number, or for a little more than it.
   double number = 0;
-  const char* const end = member.value.data() + member.value.size();
-  const auto [stop, error] = std::from_chars(member.value.data(), end, number);
-  if (error != std::errc{} || stop != end || !(number > 0) || number > 1e15) return 0;
+  const auto [stop, error] =
+      std::from_chars(member.value.data(), member.value.data() + member.value.size(), number);
+  if (error != std::errc{} || stop != member.value.data() + member.value.size() || !(number > 0) ||
+      number > 1e15)
+    return 0;
   const auto floor = static_cast<std::int64_t>(number);
   return floor + (static_cast<double>(floor) < number ? 1 : 0);
 }
 
 std::int64_t milliseconds_of(const JsonMember& member) {
   double seconds = 0;
-  const char* const end = member.value.data() + member.value.size();
-  const auto [stop, error] = std::from_chars(member.value.data(), end, seconds);
-  if (error != std::errc{} || stop != end || !(seconds > 0) || seconds > 1e9) return 0;
+  const auto [stop, error] =
+      std::from_chars(member.value.data(), member.value.data() + member.value.size(), seconds);
+  if (error != std::errc{} || stop != member.value.data() + member.value.size() || !(seconds > 0) ||
+      seconds > 1e9)
+    return 0;
   return static_cast<std::int64_t>(seconds * 1000.0 + 0.999);
 }
 

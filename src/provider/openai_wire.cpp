@@ -254,14 +254,11 @@ struct ReplyLook : JsonVisitor {
 std::int64_t pixels_of(std::string_view size) {
   const std::size_t cross = size.find('x');
   if (cross == std::string_view::npos) return 0;
-  std::int64_t width = 0;
-  std::int64_t height = 0;
-  const char* const end = size.data() + size.size();
-  const auto first = std::from_chars(size.data(), size.data() + cross, width);
-  const auto second = std::from_chars(size.data() + cross + 1, end, height);
-  const bool good = first.ec == std::errc{} && first.ptr == size.data() + cross && second.ec == std::errc{} &&
-                    second.ptr == end && width > 0 && height > 0 && width <= kEdgePixelsMax &&
-                    height <= kEdgePixelsMax;
+  const JsonMember first{.name = {}, .value = size.substr(0, cross)};
+  const JsonMember second{.name = {}, .value = size.substr(cross + 1)};
+  const std::int64_t width = first.whole().value_or(0);
+  const std::int64_t height = second.whole().value_or(0);
+  const bool good = width > 0 && height > 0 && width <= kEdgePixelsMax && height <= kEdgePixelsMax;
   return good ? width * height : 0;
 }
 

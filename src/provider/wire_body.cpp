@@ -106,8 +106,9 @@ void ask_for_usage(const std::vector<JsonMember>& members, std::size_t first, Sp
 void bound_output(const std::vector<JsonMember>& members, const WireCall& call, const WireChange& change,
                   std::size_t first, Splice& splice) {
   if (change.output_limit <= 0) return;
+  const std::vector<std::string_view> names = limit_names(call.kind);
   bool named = false;
-  for (const std::string_view name : limit_names(call.kind)) {
+  for (const std::string_view name : names) {
     const JsonMember* member = find_member(members, name);
     if (member == nullptr || member->is_null()) continue;
     named = true;
@@ -115,7 +116,7 @@ void bound_output(const std::vector<JsonMember>& members, const WireCall& call, 
     if (asked && *asked <= change.output_limit) continue;
     splice.replace(member->value_begin, member->end(), fmt::to_string(change.output_limit));
   }
-  if (named || change.limit_name.empty()) return;
+  if (named || std::ranges::find(names, change.limit_name) == names.end()) return;
   std::string limit = fmt::to_string(change.output_limit);
   if (const JsonMember* null = find_member(members, change.limit_name)) {
     splice.replace(null->value_begin, null->end(), std::move(limit));
