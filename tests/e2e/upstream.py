@@ -11,7 +11,7 @@ another, and prints both. Which request is treated how is said by rules; the fir
 `match` compares whole values, but for `path`, which is an end of it. What to do, all optional:
 
     latency_s      before the first byte                  status, message, code, body, headers   instead of an answer
-    gate           a step to wait for before that         text, tokens, chunk_tokens, finish_reason   of the answer
+    gate           a step to wait for before that         text, tokens, chunk_tokens, finish_reason, no_limit   of the answer
     pace_s, step   before each token event of a stream    usage    none, zero, always (asked or not), or its values
     bytes_per_second, split_bytes (bytes of one packet)   fault, after (token events that go before it), size_bytes
 

@@ -126,7 +126,7 @@ def tokens_of(asked, rule):
         words = text.split(" ")
         made, count = iter([word if at == 0 else " " + word for at, word in enumerate(words)]), len(words)
     reason = "stop"
-    if limit is not None and limit < count:
+    if limit is not None and limit < count and not rule.get("no_limit"):
         count, reason = limit, "length"
     return itertools.islice(made, count), count, rule.get("finish_reason") or reason
 
