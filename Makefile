@@ -30,4 +30,4 @@ bench:  ## measure beside BullMQ on Redis (QUICK=1 for a short form)
 	@scripts/bench
 
 clean:  ## remove what was built; data/ and out/ stay
-	@rm -rf build bench/node_modules bench/bullmq/node_modules
+	@rm -rf build bench/*/node_modules tests/e2e/openai_client/node_modules
