@@ -47,6 +47,7 @@ struct WireCall {
   bool stream = false;
   bool wants_usage = false;  // stream_options.include_usage
   std::int64_t choices = 1;  // answers asked for at once (`n`, `best_of`): what was held is for all of them
+  std::int64_t pixels = 0;   // of one picture, as asked; 0: the body does not say
   std::string model;         // as the client named it
   std::string content_type;  // of `body`: "application/json", or "multipart/form-data" with its boundary
   std::string body;          // bytes as they came, bounded by the route; JSON is an object, checked
@@ -106,6 +107,7 @@ struct Failure {
   std::optional<Duration> retry_after;  // the upstream's own word
   // Of a wire call whose input is at fault: the upstream's own words in OpenAI's shape, and their status.
   // They hold no secret. Empty: there are none.
+  std::string param{};  // the field at fault, where one is known
   int reply_status = 0;
   std::string reply{};
   // What the upstream billed all the same, meter -> amount; nullopt: cannot be known (the request was sent,

@@ -79,7 +79,7 @@ def test_the_head_comes_with_the_first_token_and_says_who_serves(client, upstrea
         upstream.step(prompt)
         assert stream.token() == "t0" and stream.status == 200
         assert stream.headers["Content-Type"].startswith("text/event-stream")
-        assert stream.headers["turnpike-model"] == "parrot" and stream.headers["turnpike-provider"] == "first"
+        assert stream.headers["turnpike-model"] == "parrot@1" and stream.headers["turnpike-provider"] == "first"
         assert stream.headers["x-request-id"] and stream.headers["Cache-Control"] is not None
         upstream.step(prompt)
         stream.rest()
