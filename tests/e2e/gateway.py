@@ -68,7 +68,7 @@ class Stream:
         self.opened()
         data = []
         while line := self.response.readline():
-            line = line.decode().rstrip("\r\n")
+            line = line.decode("utf-8", "replace").rstrip("\r\n")  # as clients read it
             if line.startswith("data:"):
                 data.append(line.removeprefix("data:").removeprefix(" "))
             elif not line and data:

@@ -40,7 +40,6 @@ FAULTS = {
     "401": ({"status": 401, "message": "Incorrect API key provided: sk-of-the-upstream"}, "misconfigured", True),
     "404": ({"status": 404, "code": "model_not_found"}, "misconfigured", True),
     "empty": ({"status": 200, "body": ""}, "bad_output", False),
-    "no answer in it": ({"status": 200, "body": {"object": "chat.completion", "choices": []}}, "bad_output", False),
     "an error as an answer": ({"status": 200, "body": {"error": {"message": "it did not go well"}}}, None, False),
 }
 NAMES = {fault: f"m{number}" for number, fault in enumerate(FAULTS)}

@@ -273,16 +273,16 @@ class Connection(asyncio.Protocol):
         if pace:
             size = 1
         for at in range(0, len(data), size):
-            if self.gone.is_set():
+            if self.gone.is_set() or self.transport.is_closing():
                 raise Left
             piece = data[at:at + size]
             self.transport.write(piece)
             record["sent_bytes"] += len(piece)
+            # The loop turns: whoever else waits has its turn, who left is noticed, and each piece is a packet of its own.
+            await asyncio.sleep(0)
             await self.room.wait()
             if pace:
                 await self.pause(1 / pace)
-            elif size < len(data):
-                await asyncio.sleep(0)  # what was written leaves in a packet of its own
 
     async def waiting(self, what, seconds=WAIT_SECONDS):
         """Awaits `what`, unless whoever asked leaves meanwhile."""
