@@ -25,7 +25,7 @@ test:  ## check, then every test; ends with "N passed, N failed"
 	@scripts/setup test
 	@scripts/test
 
-bench:  ## measure beside BullMQ on Redis (QUICK=1 for a short form)
+bench:  ## measure beside BullMQ, nginx and Portkey (QUICK=1 for a short form)
 	@scripts/setup bench
 	@scripts/bench
 
