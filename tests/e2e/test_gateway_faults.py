@@ -13,8 +13,9 @@ from gateway import (CHAT, KEYS, PRICE, Stream, cost, on_plan, paid, question, r
                      usage, used, verified)
 from support import Client, Upstream, configuration, unique, until
 
-ATTEMPT_SECONDS = 2
-BOUND_SECONDS = ATTEMPT_SECONDS + 8  # of an answer, on a busy machine
+TRY_SECONDS = 2  # of one provider
+ATTEMPT_SECONDS = 8  # of a call, over all of them
+BOUND_SECONDS = TRY_SECONDS + 6  # of an answer, on a busy machine
 MAX_TOKENS = 16
 # What one call may have held: its longest answer, and an input whose tokens are at most its bytes.
 HELD_MOST = cost(1000, MAX_TOKENS)
@@ -68,7 +69,7 @@ def server(tmp_path_factory, upstreams):
     """For each fault a provider of its own, so that one's failures are not held against the next."""
     first, second = upstreams
     names = [*NAMES.values(), "steady"]
-    providers = {name: remote(first) for name in names} | {"second": remote(second)}
+    providers = {name: remote(first, timeout=f"{TRY_SECONDS}s") for name in names} | {"second": remote(second)}
     models = {}
     for name in names:
         models |= routed(name, name, "second") | routed(f"{name}-alone", name)
@@ -220,8 +221,8 @@ def load(server, accounts, calls, halfway):
         return [each for found in pool.map(caller, range(len(accounts))) for each in found]
 
 
-def pair(first, second, **more):
-    providers = {"steady": remote(first, **more), "second": remote(second, **more)}
+def pair(first, second, cool_down="1s"):
+    providers = {"steady": remote(first, breaker={"failures": 3, "cool_down": cool_down}), "second": remote(second)}
     prices = {name: {"default": PRICE} for name in providers}
     return configuration(providers=providers, models={}, prices=prices, plans=plans()) | {
         "models": routed("both", "steady", "second")}
@@ -247,15 +248,13 @@ def test_SD8_the_first_dies_under_load_and_no_request_fails(tmp_path):
             verified(server)
             first.start(port)
             until(lambda: ask(clients[0], unique(), "both")[0].headers["turnpike-provider"] == "steady",
-                  "the first's serving again", 90)
+                  "the first's serving again")
             server.stop()
 
 
 def test_SD8_a_breaker_spares_an_upstream_that_only_fails(tmp_path):
     with Upstream(status=500) as first, Upstream() as second:
-        config = pair(first, second)
-        config["providers"]["steady"]["breaker"] = {"failures": 3, "cool_down": "1h"}
-        with serve(tmp_path, config) as server:
+        with serve(tmp_path, pair(first, second, cool_down="1h")) as server:
             client = on_plan(server, "metered")
             for _ in range(20):
                 answer, _ = ask(client, unique(), "both")
@@ -264,8 +263,8 @@ def test_SD8_a_breaker_spares_an_upstream_that_only_fails(tmp_path):
             assert paid(client) == 20 * cost(1, 3)
 
 
-def test_a_whole_second_of_outage_costs_no_call_that_may_wait(tmp_path):
-    """Both upstreams reset what they have and are back at once: whoever was in flight is served by the other, or told."""
+def test_SD8_an_upstream_that_resets_all_it_has_costs_no_call(tmp_path):
+    """It is back at once: whoever was in flight is served by the other."""
     with Upstream(latency_s=0.02) as first, Upstream(latency_s=0.02) as second:
         with serve(tmp_path, pair(first, second)) as server:
             clients = [on_plan(server, "metered") for _ in range(4)]
