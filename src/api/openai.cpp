@@ -119,10 +119,9 @@ void add_call_headers(net::Response& response, const Context& context, const nod
   response.headers.emplace_back(
       "turnpike-queue-ms", fmt::to_string(std::chrono::floor<std::chrono::milliseconds>(queued).count()));
   // Of a stream, up to its first byte: its upstream has worked since its try began.
-  const auto now = std::chrono::steady_clock::now();
-  const Duration upstream = answer.stream ? std::chrono::duration_cast<Duration>(now - answer.times.started)
-                                          : answer.times.upstream;
-  const Duration overhead = std::chrono::duration_cast<Duration>(now - context.began) - queued - upstream;
+  const Monotonic now = context.node().now().mono;
+  const Duration upstream = answer.stream ? now - answer.times.started : answer.times.upstream;
+  const Duration overhead = now - context.began - queued - upstream;
   response.headers.emplace_back("turnpike-overhead-us",
                                 fmt::to_string(std::max<std::int64_t>(0, overhead.count())));
 }

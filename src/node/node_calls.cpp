@@ -83,7 +83,7 @@ class Streaming final : public CallStream {
 asio::awaitable<Result<CallAnswer>> NodeImpl::call(CallRequest request) {
   if (draining()) co_return std::unexpected(stopping());
   const auto executor = co_await asio::this_coro::executor;
-  auto place = std::make_shared<CallPlace>(executor, request.wire);
+  auto place = std::make_shared<CallPlace>(executor, request.wire, *clock_);
   engine::RateView rates;
   {
     CommitLoop::Turn turn(*loop_);
