@@ -25,9 +25,9 @@ test:  ## check, then every test; ends with "N passed, N failed"
 	@scripts/setup test
 	@scripts/test
 
-bench:  ## measure beside BullMQ on Redis (QUICK=1 for a short form)
+bench:  ## measure beside BullMQ, nginx and Portkey (QUICK=1 for a short form)
 	@scripts/setup bench
 	@scripts/bench
 
 clean:  ## remove what was built; data/ and out/ stay
-	@rm -rf build bench/node_modules bench/bullmq/node_modules
+	@rm -rf build bench/*/node_modules tests/e2e/openai_client/node_modules

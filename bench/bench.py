@@ -188,9 +188,15 @@ def machine(folder):
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"), "commit": head.stdout.strip() or "unknown",
         "processor": model[1] if model else platform.machine(), "cores": os.cpu_count(), "kernel": platform.release(),
         "file_system": kind, "fdatasync_ms": round(sync_millis(folder / "probe"), 3),
+        "node": subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip(),
+    }
+
+
+def versions():
+    """Of the peer."""
+    return {
         "bullmq": json.loads((ROOT / "bench/bullmq/package.json").read_text())["dependencies"]["bullmq"],
         "redis": subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=True).stdout.split()[2],
-        "node": subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip(),
     }
 
 
@@ -207,11 +213,22 @@ def sync_millis(path):
     return statistics.median(samples)
 
 
+def write_results(name, about, head, figures_text, rounds, alone):
+    """Prints the table, and keeps it with every round's figures."""
+    text = "\n".join([", ".join(f"{each} {value}" for each, value in about.items()), head, "", figures_text])
+    results = ROOT / "bench/results"
+    results.mkdir(exist_ok=True)
+    stem = about["time"].replace(":", "").replace("+0000", "Z") + f"-{name}"
+    (results / f"{stem}.txt").write_text(text + "\n")
+    (results / f"{stem}.json").write_text(json.dumps({"machine": about, "rounds": rounds, "alone": alone}, indent=1) + "\n")
+    print(text, flush=True)
+
+
 def run(size):
     rounds = {"turnpike": [], "bullmq": []}
     sides = [("turnpike", turnpike_round), ("bullmq", bullmq_round)]
     with Folder() as folder:
-        about = machine(folder)
+        about = machine(folder) | versions()
         say("  ".join(f"{name} {value}" for name, value in about.items()))
         for number in range(1, size.rounds + 1):
             for name, play in sides if number % 2 else reversed(sides):
@@ -232,15 +249,9 @@ def main():
     except Failed as failed:
         say(f"bench: {failed}")
         return 1
-    text = "\n".join([", ".join(f"{name} {value}" for name, value in about.items()),
-                      f"{size.rounds} rounds of {size.jobs:,} jobs, inputs of {INPUT_BYTES} bytes, {IN_FLIGHT} in flight; medians "
-                      "(least to most)", "", table(size, rounds, alone)])
-    results = ROOT / "bench/results"
-    results.mkdir(exist_ok=True)
-    stem = about["time"].replace(":", "").replace("+0000", "Z")
-    (results / f"{stem}.txt").write_text(text + "\n")
-    (results / f"{stem}.json").write_text(json.dumps({"machine": about, "rounds": rounds, "alone": alone}, indent=1) + "\n")
-    print(text)
+    head = (f"{size.rounds} rounds of {size.jobs:,} jobs, inputs of {INPUT_BYTES} bytes, {IN_FLIGHT} in flight; medians "
+            "(least to most)")
+    write_results("queue", about, head, table(size, rounds, alone), rounds, alone)
     return 0
 
 

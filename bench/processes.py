@@ -1,4 +1,4 @@
-"""The processes that the benchmark starts: Turnpike, Redis, and what loads them. All are ended with it."""
+"""The processes that the benchmarks start: Turnpike, its peers and upstreams, and what loads them. All are ended with them."""
 
 import json
 import os
@@ -35,13 +35,16 @@ def tail(path, lines=20):
 class Process:
     """A server in a folder of its own, with what it says in a file beside it. A context: leaving it kills."""
 
-    def __init__(self, name, folder, command, environment=None):
+    def __init__(self, name, folder, command, environment=None, speaks=False):
+        """`speaks`: its standard output is read, and it ends with its standard input."""
         self.name = name
         self.log = folder.with_suffix(".log")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
-            self.child = subprocess.Popen([str(part) for part in command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log,
-                                          stderr=log, env=os.environ | (environment or {}))
+            self.child = subprocess.Popen([str(part) for part in command], cwd=ROOT,
+                                          stdin=subprocess.PIPE if speaks else subprocess.DEVNULL,
+                                          stdout=subprocess.PIPE if speaks else log, stderr=log,
+                                          env=os.environ | (environment or {}))
 
     def __enter__(self):
         return self
@@ -105,10 +108,74 @@ class Turnpike(Process):
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return None
 
+    def send(self, method, path, value):
+        """Sends a JSON body, and gives that of the answer."""
+        request = urllib.request.Request(f"http://{self.address}{path}", json.dumps(value).encode(), method=method,
+                                         headers={"Authorization": f"Bearer tp_{self.key}", "Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read())
+
     def load(self, jobs, *options):
         """Runs bench_load against it and gives what that measured."""
         return run_json(ROOT / "build/bench/bench_load", "--address", self.address, "--jobs", jobs, *options,
                         environment={"TURNPIKE_ADMIN_KEY": f"tp_{self.key}"})
+
+
+class Nginx(Process):
+    """Debian's nginx with a configuration of ours; `serves` is what stands inside of its `server`."""
+
+    def __init__(self, folder, serves, upstreams=""):
+        self.address = f"127.0.0.1:{free_port()}"
+        folder.mkdir(parents=True)
+        temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n"
+                            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        (folder / "nginx.conf").write_text(
+            f"daemon off; worker_processes auto; pid {folder}/pid; error_log stderr warn;\n"
+            "events { worker_connections 16384; }\n"
+            f"http {{ access_log off; keepalive_requests 1000000000; tcp_nodelay on; {temporary} {upstreams}\n"
+            f"server {{ listen {self.address} backlog=4096; {serves} }} }}\n")
+        super().__init__("nginx", folder, ["/usr/sbin/nginx", "-c", folder / "nginx.conf", "-p", folder])
+        ready(self)
+
+
+class Portkey(Process):
+    """The gateway of that name, from npm; which upstream to ask is said in each request."""
+
+    def __init__(self, folder):
+        port = free_port()
+        self.address = f"127.0.0.1:{port}"
+        super().__init__("portkey", folder, [
+            "node", ROOT / "bench/portkey/node_modules/@portkey-ai/gateway/build/start-server.js", f"--port={port}",
+            "--headless"], {"TRUSTED_CUSTOM_HOSTS": "127.0.0.1,localhost", "NODE_ENV": "production"})
+        ready(self)
+
+
+class Paced(Process):
+    """Our upstream whose answers take a known time (load/upstream.cpp)."""
+
+    def __init__(self, folder, *options):
+        super().__init__("bench_upstream", folder, [ROOT / "build/bench/bench_upstream", *options], speaks=True)
+        line = self.child.stdout.readline().decode().strip()
+        if not line.isdigit():
+            raise Failed(f"bench_upstream did not start:\n{tail(self.log)}")
+        self.address = f"127.0.0.1:{line}"
+
+
+def ready(process):
+    """Waits until somebody listens at its address."""
+    host, port = process.address.split(":")
+
+    def listens():
+        try:
+            socket.create_connection((host, int(port)), 1).close()
+            return True
+        except OSError:
+            return False
+    try:
+        process.await_ready(listens)
+    except BaseException:
+        process.kill()
+        raise
 
 
 class Redis(Process):

@@ -169,7 +169,7 @@ std::optional<Answer> Connection::receive() {
   return answer;
 }
 
-std::string Connection::receive_stream() {
+std::string Connection::receive_stream(bool may_end) {
   while (read_more()) {
   }
   if (body_at_ == 0) {
@@ -178,18 +178,21 @@ std::string Connection::receive_stream() {
       throw std::runtime_error(fmt::format("a stream was answered with {}: {}", status_, buffer_));
     buffer_.erase(0, body_at_);
   }
-  return chunked_ ? dechunk() : std::exchange(buffer_, {});
+  return chunked_ ? dechunk(may_end) : std::exchange(buffer_, {});
 }
 
 // What is left in the buffer is a chunk that has not arrived whole.
-std::string Connection::dechunk() {
+std::string Connection::dechunk(bool may_end) {
   std::string body;
   while (true) {
     const auto line = buffer_.find("\r\n");
     if (line == std::string::npos) return body;
     const auto bytes = parse_number(std::string_view(buffer_).substr(0, line), 16);
     if (buffer_.size() < line + 2 + bytes + 2) return body;
-    if (bytes == 0) throw std::runtime_error("the server ended a stream");
+    if (bytes == 0) {
+      if (may_end) return body;
+      throw std::runtime_error("the server ended a stream");
+    }
     body += buffer_.substr(line + 2, bytes);
     buffer_.erase(0, line + 2 + bytes + 2);
   }

@@ -45,13 +45,13 @@ class Connection {
   // Takes what has arrived, without waiting; the answer once it is whole.
   std::optional<Answer> receive();
   // Takes what has arrived of an answer that has no end, and gives the bytes of its body. The first call that
-  // knows the status throws unless it is 200.
-  std::string receive_stream();
+  // knows the status throws unless it is 200; an end throws unless it `may_end`.
+  std::string receive_stream(bool may_end = false);
 
  private:
   bool read_more();  // false when nothing is there
   bool parse_head();
-  std::string dechunk();
+  std::string dechunk(bool may_end);
 
   int descriptor_ = -1;
   std::string buffer_;

@@ -7,6 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 import bench  # noqa: E402
+import gateway as gateway_bench  # noqa: E402
 import processes  # noqa: E402
 
 METRICS = """# TYPE turnpike_pickup_seconds histogram
@@ -61,6 +62,17 @@ def test_the_table_says_every_figure_beside_its_target():
     text = bench.table(bench.FULL, {"turnpike": [found], "bullmq": [peer]}, alone)
     verdicts = [line.split("|")[6].strip() for line in text.splitlines()[2:10]]
     assert verdicts == ["met", "SHORT", "met", "SHORT", "met", "met", "SHORT", "met"]
+
+
+@pytest.mark.parametrize(("ours", "verdicts"), [
+    ({"requests_per_second": 6000.0, "added_p50_us": 149.0, "added_p99_us": 999.0, "chunk_p50_us": 49.0}, ["met"] * 5),
+    ({"requests_per_second": 5999.0, "added_p50_us": 150.0, "added_p99_us": 1000.0, "chunk_p50_us": 50.0}, ["SHORT"] * 5)])
+def test_the_gateways_table_says_every_figure_beside_its_target(ours, verdicts):
+    nginx = {"requests_per_second": 10_000.0, "added_p50_us": 50.0, "added_p99_us": 60.0}
+    rounds = {"turnpike": [ours], "nginx": [nginx], "portkey": [{**nginx, "requests_per_second": 300.0}]}
+    text = gateway_bench.table(gateway_bench.FULL, rounds, {"open_mb": 299.0, "growth_mb": 16.0})
+    told = [line.split("|")[6].strip() for line in text.splitlines()[2:]]
+    assert [verdict for verdict in told if verdict] == verdicts + ["met", "SHORT"]
 
 
 def test_a_server_that_ends_at_once_is_named_with_what_it_said(tmp_path):

@@ -5,12 +5,12 @@ import http.client
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import threading
 import time
 import uuid
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import yaml
@@ -363,68 +363,104 @@ def configuration(providers=None, models=None, plans=None, **sections):
 
 
 class Upstream:
-    """An OpenAI-compatible server that writes down what it was asked, and answers when it is let."""
+    """The fake upstream (upstream.py) as a process: told what to do, and asked what it saw."""
 
-    def __init__(self, seconds=0.0):
-        self.seconds = seconds  # that an answer takes
-        self.asked = []  # prompts, in the order they came
-        self.lock = threading.Lock()
-        self.open = threading.Event()  # closed: answers wait
-        self.open.set()
-        self.failures = []  # statuses of the next answers
-        upstream = self
+    def __init__(self, port=0, **rule):
+        """`rule`: what it does with requests that no other rule fits."""
+        self.lock = threading.Lock()  # one question at a time
+        self.process = None
+        self.start(port)
+        if rule:
+            self.rule(**rule)
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+    def start(self, port=0):
+        # Unbuffered and without a reader thread: it says one line, and complains only of what it cannot read.
+        self.process = subprocess.Popen(
+            ["/usr/bin/python3", "-B", Path(__file__).with_name("upstream.py"), "--port", str(port)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        said = self.process.stdout.readline().split()
+        assert said, "the fake upstream did not start"
+        self.port, control = int(said[1]), int(said[3])
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+        self.link = socket.create_connection(("127.0.0.1", control), timeout=WAIT_SECONDS)
+        self.link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.answers = self.link.makefile("rb")
 
-            def log_message(self, *_):
-                pass
+    def do(self, what, **more):
+        with self.lock:
+            self.link.sendall(json.dumps({"do": what, **more}).encode() + b"\n")
+            answer = self.answers.readline()
+        assert answer, f"the fake upstream cannot {what} {more}"
+        return json.loads(answer)
 
-            def answer(self, status, value):
-                body = json.dumps(value).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+    def rule(self, prompt=None, model=None, key=None, path=None, **what):
+        """From now on such requests get this (see upstream.py); gives a number to forget it by."""
+        given = {"prompt": prompt, "model": model, "key": key, "path": path}
+        match = {name: value for name, value in given.items() if value is not None}
+        return self.do("rule", rule={"match": match, **what})
 
-            def do_GET(self):
-                self.answer(200, {"object": "list", "data": [{"id": "parrot", "object": "model"}]})
+    def forget(self, rule=None):
+        """One rule, or all."""
+        self.do("forget", rule=rule)
 
-            def do_POST(self):
-                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                prompt = asked["messages"][-1]["content"]
-                with upstream.lock:
-                    upstream.asked.append(prompt)
-                    failure = upstream.failures.pop(0) if upstream.failures else None
-                upstream.open.wait(WAIT_SECONDS)
-                time.sleep(upstream.seconds)
-                try:
-                    if failure:
-                        self.answer(failure, {"error": {"message": f"the upstream says {failure}"}})
-                    else:
-                        self.answer(200, upstream.completion(asked["model"], f"You said: {prompt}"))
-                except OSError:
-                    self.close_connection = True  # whoever asked has left
+    def limit_key(self, key, requests, window_s=None):
+        """More than `requests` with this key, in all or in any `window_s` seconds, are answered 429."""
+        self.do("key", key=key, limit={"limit": requests, **({"window_s": window_s} if window_s else {})})
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    def step(self, name, count=1):
+        """Lets `count` things that wait for `name` go on; without a count all, for good."""
+        self.do("step", name=name, count=count)
 
-    @staticmethod
-    def completion(model, text):
-        return {"id": "x", "object": "chat.completion", "created": 1, "model": model,
-                "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
-                "usage": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}}
+    def down(self):
+        self.do("down")
+
+    def up(self):
+        self.do("up")
+
+    def kill(self):
+        """As a machine that loses its power; start(port) brings another up."""
+        self.process.kill()
+        self.process.wait()
+        self.link.close()
+
+    @property
+    def state(self):
+        return self.do("state")
+
+    @property
+    def asked(self):
+        """Prompts, in the order they came."""
+        return [prompt for prompt, path in self.do("requests", names=["prompt", "path"]) if not path.endswith("/models")]
+
+    def requests(self, **those):
+        """What it wrote down of those requests: each a dict (upstream.py, write_down)."""
+        return [record for record in self.do("requests")
+                if all(record[name] == value for name, value in those.items())]
+
+    def ended(self, **those):
+        """The one such request, once the upstream is through with it."""
+        def look():
+            found = self.requests(**those)
+            assert len(found) <= 1, found
+            return found[0] if found and found[0]["end"] != "open" else None
+        return until(look, f"the end of {those} at the upstream")
+
+    def close(self):
+        self.link.close()
+        if self.process.poll() is None:
+            self.process.stdin.close()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.process.stdout.close()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.open.set()
-        self.server.shutdown()
-        self.server.server_close()
+        self.close()
 
 
 def tls_context(certificate):

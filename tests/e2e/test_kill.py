@@ -72,7 +72,7 @@ def completions(client, count):
 
 
 def test_B3_five_hundred_jobs_and_ten_kills(tmp_path):
-    with Upstream(seconds=0.02) as upstream:
+    with Upstream(latency_s=0.02) as upstream:
         config = configuration(
             providers={"parrot": {"kind": "openai", "base_url": upstream.url, "concurrency": 8}},
             models={"parrot": ("text", "parrot")},

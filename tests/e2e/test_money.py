@@ -7,7 +7,8 @@ import io
 
 import pytest
 
-from support import Client, Events, Server, configuration, sandbox, turnpike, unique, until
+from gateway import meter, on_plan, usage, verified
+from support import Client, Events, Server, configuration, sandbox, unique, until
 
 HELLO = [{"role": "user", "content": "Hello."}]
 CALLS = 1000
@@ -42,20 +43,6 @@ def server(tmp_path_factory):
         yield running
 
 
-def on_plan(server, plan):
-    name = unique()
-    assert server.client().request("PUT", f"/api/subscription/{name}", {"plan": plan}).status == 200
-    return server.client(account=name)
-
-
-def usage(client):
-    return client.get("/api/subscription/usage").json
-
-
-def meter(client, name):
-    return next((each for each in usage(client)["meters"] if each["meter"] == name), None)
-
-
 def call_once(port, account):
     client = Client(port, account=account)
     try:
@@ -69,12 +56,6 @@ def call_once(port, account):
 def crowd(server, account, calls=CALLS):
     with concurrent.futures.ThreadPoolExecutor(64) as pool:
         return list(pool.map(lambda _: call_once(server.port, account), range(calls)))
-
-
-def verified(server):
-    said = turnpike("ledger", "verify", "--data", str(server.data))
-    assert said.returncode == 0, said.stdout + said.stderr
-    assert "everything agrees" in said.stdout
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))

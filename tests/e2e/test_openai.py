@@ -141,16 +141,17 @@ def test_a_completion_comes_from_the_upstream(relay, upstream):
     assert answer.status == 200
     body = answer.json
     assert body["choices"][0]["message"]["content"] == "You said: What did I say?"
-    assert body["usage"]["prompt_tokens"] == 7 and body["usage"]["completion_tokens"] == 5
-    assert body == upstream.completion("parrot", "You said: What did I say?"), "as it came"
+    assert body["usage"]["prompt_tokens"] == 4 and body["usage"]["completion_tokens"] == 6
+    assert body["system_fingerprint"] == "fp_fake" and "turnpike" not in body, "as it came"
     assert answer.headers["turnpike-provider"] == "parrot"
     assert "What did I say?" in upstream.asked
 
 
 def test_a_job_is_tried_again_when_the_upstream_stumbles(relay, upstream):
     client = relay.client(account=unique())
-    upstream.failures[:] = [500, 429]
     prompt = unique("stumble")
+    upstream.rule(prompt=prompt, status=429, times=1)
+    upstream.rule(prompt=prompt, status=500, times=1)
     job = client.completed(client.submit("text", {"prompt": prompt}, model="parrot")["id"])
     assert job["attempt"] == 3 and upstream.asked.count(prompt) == 3
     assert job["result"]["output"]["text"] == f"You said: {prompt}"
@@ -158,8 +159,8 @@ def test_a_job_is_tried_again_when_the_upstream_stumbles(relay, upstream):
 
 def test_what_an_upstream_refuses_is_not_tried_again(relay, upstream):
     client = relay.client(account=unique())
-    upstream.failures[:] = [400]
     prompt = unique("refused")
+    upstream.rule(prompt=prompt, status=400)
     job = client.ended(client.submit("text", {"prompt": prompt}, model="parrot")["id"])
     assert job["status"] == "failed" and job["error"]["code"] == "invalid_input"
     assert upstream.asked.count(prompt) == 1
