@@ -21,7 +21,9 @@ class ProviderSet {
                                                                   std::vector<std::string>& warnings)>;
   struct Serving {
     policy::ProviderKind kind{};
-    std::shared_ptr<provider::Provider> provider;
+    std::shared_ptr<provider::Provider> provider;  // with the only key, or none
+    // One for each key of its pool, by the key's name.
+    std::map<std::string, std::shared_ptr<provider::Provider>, std::less<>> by_key = {};
   };
   using Map = std::map<std::string, Serving, std::less<>>;
 
@@ -29,8 +31,9 @@ class ProviderSet {
 
   // Builds all of a policy's, and logs their warnings. May block (it looks for programs).
   Map build(const policy::Policy& policy) const;
-  void replace(Map providers);                               // thread-safe
-  std::optional<Serving> find(std::string_view name) const;  // thread-safe
+  void replace(Map providers);  // thread-safe
+  // `key`: of its pool of keys; empty: its only one. Thread-safe.
+  std::optional<Serving> find(std::string_view name, std::string_view key) const;
 
  private:
   const Maker maker_;

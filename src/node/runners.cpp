@@ -160,7 +160,7 @@ asio::awaitable<Runners::Ending> Runners::attempt(LivePtr live) {
   if (!begin(*live)) co_return Ending{.outcome = stopped_outcome(*stop_of(*live)), .files = {}};
   log_start(*live);
   const std::string& name = live->start.row.provider;
-  auto serving = parts_.providers.find(name);
+  auto serving = parts_.providers.find(name, live->start.key);
   if (!serving || parts_.unavailable.contains(name)) {
     const char* why = serving ? "was not found when the server started" : "is no longer configured";
     co_return Ending{
@@ -267,7 +267,8 @@ asio::awaitable<Runners::Ending> Runners::finish(LivePtr live, provider::Outcome
                                                   .message = std::move(failure->message),
                                                   .retry_after = failure->retry_after,
                                                   .billed = std::move(failure->billed),
-                                                  .began = live->place && live->place->begun()},
+                                                  .began = live->place && live->place->begun(),
+                                                  .key_refused = failure->key_refused},
                      .files = {}};
   }
   // Cancelled although nobody asked: the group is being stopped.

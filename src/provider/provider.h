@@ -105,6 +105,7 @@ struct Failure {
   policy::FailureClass failure = policy::FailureClass::kTransient;
   std::string message;                  // for the user: what happened; no secret, no path of the server
   std::optional<Duration> retry_after;  // the upstream's own word
+  bool key_refused = false;  // it is the key that the upstream does not take, or that is not paid for
   // Of a wire call whose input is at fault: the upstream's own words in OpenAI's shape, and their status.
   // They hold no secret. Empty: there are none.
   std::string param{};  // the field at fault, where one is known

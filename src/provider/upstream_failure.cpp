@@ -112,6 +112,8 @@ Failure classify_refusal(const net::ClientResponse& response, const std::string&
                 ? fmt::format("the upstream refused our credentials ({})", response.status)
                 : fmt::format("the upstream answered {}{}", response.status, for_user(words.message, key)));
   refusal.retry_after = retry_after(response);
+  refusal.key_refused =
+      kind == FailureClass::kMisconfigured && (about_key || is_unpaid(response.status, words));
   return refusal;
 }
 
