@@ -177,6 +177,7 @@ void read_overrides(Map& map, const Policy& policy, Plan& plan) {
   read_expiry(map.at("expire_after"), plan.expire_after);
   read_tasks(map.at("tasks"), policy, plan);
   read_provider_order(map.at("providers"), policy, plan);
+  read_plan_cache(map.at("cache"), policy, plan.cache);
   map.at("features").each([&](const std::string& name, const Value& value) {
     bool on = false;
     if (value.flag(on)) plan.features[name] = on;
