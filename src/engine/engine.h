@@ -218,6 +218,8 @@ struct TryFailed {
   std::optional<Duration> retry_after;
   // What the provider billed all the same; nullopt: it is not known, and what was held is taken.
   std::optional<Usage> billed = Usage{};
+  // Of a call: its client has begun to get this try's answer, so that no other can follow.
+  bool began = false;
 };
 struct TryStopped {  // stopped as asked (cancel, timeout)
   std::optional<Usage> billed;

@@ -63,6 +63,11 @@ std::string render_head(const ClientRequest& request, const ClientAddress& addre
   return head;
 }
 
+Error error_of(const Call& call, Broken broken) {
+  return broken.timed_out ? upstream_timeout(call.address, std::move(broken.cause)).error()
+                          : upstream_error(call.address, std::move(broken.cause), broken.retryable).error();
+}
+
 // One exchange on an open connection. Reads while it writes no further than it must: an upstream that answers
 // before it has read all (413) is heard once the write fails.
 class Exchange {
@@ -152,6 +157,161 @@ asio::awaitable<std::expected<ClientResponse, Broken>> Exchange::run() {
   co_return std::unexpected(broken("too many interim answers", deadline));
 }
 
+// An answer that is read as it comes. Owns its connection, which goes back to the pool at the answer's end.
+class Reading final : public ClientStream {
+ public:
+  Reading(std::shared_ptr<const Call> call, std::unique_ptr<Channel> channel, ClientPool& pool,
+          std::string key, const asio::any_io_executor& executor)
+      : call_(std::move(call)),
+        channel_(std::move(channel)),
+        pool_(pool),
+        key_(std::move(key)),
+        deadline_(executor) {}
+
+  // Sends the request and reads the head.
+  asio::awaitable<std::expected<void, Broken>> begin(SteadyTime until);
+
+  int status() const override { return parser_->status(); }
+  const Headers& headers() const override { return parser_->headers(); }
+  asio::awaitable<Result<std::string>> read(Duration silence) override;
+
+ private:
+  asio::awaitable<Io> write();
+  void feed();
+  void new_parser();
+  asio::awaitable<bool> receive();
+  Broken broken(std::string cause);
+  void finish();
+
+  const std::shared_ptr<const Call> call_;
+  std::unique_ptr<Channel> channel_;  // null: given back, or broken
+  ClientPool& pool_;
+  const std::string key_;
+  Deadline deadline_;
+  ReadBuffer input_{kReadBytesMax};
+  std::unique_ptr<ResponseParser> parser_;
+  std::string ready_;  // of the body, parsed and not yet read
+  Io last_;
+  bool heard_ = false;
+  bool written_ = false;
+};
+
+void Reading::new_parser() {
+  const auto on_bytes = [this](std::string_view bytes) {
+    ready_.append(bytes);
+    return true;
+  };
+  parser_ = std::make_unique<ResponseParser>(call_->request.method == "HEAD",
+                                             call_->request.response_bytes_max, on_bytes);
+}
+
+void Reading::feed() {
+  // A parser takes the head first, and the body with the next call.
+  for (std::size_t taken = 1; taken > 0 && !input_.empty();) {
+    taken = parser_->feed(input_.bytes());
+    input_.consume(taken);
+  }
+}
+
+// False: the connection broke; last_ says how.
+asio::awaitable<bool> Reading::receive() {
+  const auto room = input_.room();
+  if (room.empty()) {
+    last_ = Io{IoKind::kFailed, 0, asio::error::message_size};
+    co_return false;
+  }
+  last_ = co_await channel_->read_some(room.data(), room.size());
+  if (last_.kind == IoKind::kEnd) {
+    parser_->feed_end();
+    co_return heard_;
+  }
+  if (last_.kind != IoKind::kDone) co_return false;
+  heard_ = true;
+  input_.added(last_.bytes);
+  feed();
+  co_return true;
+}
+
+Broken Reading::broken(std::string cause) {
+  const bool late = deadline_.passed();
+  if (late) channel_->reset_on_close();
+  deadline_.disarm();
+  channel_.reset();
+  return Broken{.cause = std::move(cause), .timed_out = late, .silent = !heard_};
+}
+
+asio::awaitable<Io> Reading::write() {
+  Gather data(call_->head, call_->request.body);
+  Io io = channel_->try_write(data);
+  while (io.kind == IoKind::kWait) {
+    io = co_await channel_->wait();
+    if (io.kind == IoKind::kDone) io = channel_->try_write(data);
+  }
+  co_return io;
+}
+
+asio::awaitable<std::expected<void, Broken>> Reading::begin(SteadyTime until) {
+  deadline_.arm(until, *channel_);
+  const Io written = co_await write();
+  written_ = written.kind == IoKind::kDone;
+  if (deadline_.passed()) co_return std::unexpected(broken("sending the request"));
+  for (int interim = 0; interim <= kInterimMax; ++interim) {
+    new_parser();
+    feed();
+    while (parser_->state() == ParseState::kHead) {
+      const bool going = co_await receive();
+      if (deadline_.passed()) co_return std::unexpected(broken("waiting for the answer"));
+      if (!going) co_return std::unexpected(broken(channel_->failure(last_)));
+    }
+    if (parser_->state() == ParseState::kFailed) {
+      Broken garbage = broken(parser_->fault());
+      garbage.retryable = !parser_->too_large();
+      co_return std::unexpected(std::move(garbage));
+    }
+    if (parser_->status() / 100 == 1 && parser_->status() != 101) continue;
+    if (parser_->state() == ParseState::kDone) finish();
+    co_return std::expected<void, Broken>{};
+  }
+  co_return std::unexpected(broken("too many interim answers"));
+}
+
+void Reading::finish() {
+  deadline_.disarm();
+  if (channel_ != nullptr && written_ && parser_->keep_alive() && input_.empty()) {
+    pool_.give_back(key_, std::move(channel_));
+  }
+  channel_.reset();
+}
+
+asio::awaitable<Result<std::string>> Reading::read(Duration silence) {
+  if (ready_.empty() && channel_ != nullptr) {
+    deadline_.arm(std::min(call_->until, std::chrono::steady_clock::now() + silence), *channel_);
+  }
+  while (ready_.empty() && channel_ != nullptr && parser_->state() == ParseState::kBody) {
+    const bool going = co_await receive();
+    if (deadline_.passed()) {
+      Broken late = broken("waiting for more of the answer");
+      co_return std::unexpected(error_of(*call_, std::move(late)));
+    }
+    if (!going) {
+      Broken cut = broken(channel_->failure(last_));
+      co_return std::unexpected(error_of(*call_, std::move(cut)));
+    }
+  }
+  deadline_.disarm();
+  if (!ready_.empty()) co_return std::exchange(ready_, std::string());
+  if (channel_ == nullptr && parser_->state() != ParseState::kDone) {
+    co_return upstream_error(call_->address, "the connection is broken", true);
+  }
+  if (parser_->state() == ParseState::kFailed) {
+    Broken garbage = broken(parser_->fault());
+    garbage.retryable = !parser_->too_large();
+    co_return std::unexpected(error_of(*call_, std::move(garbage)));
+  }
+  finish();
+  co_return std::string();
+}
+
 class HttpClient final : public Client {
  public:
   explicit HttpClient(TlsContext tls) : tls_(std::move(tls)), name_(next_name()) {}
@@ -163,6 +323,8 @@ class HttpClient final : public Client {
       ClientRequest request, std::function<bool(std::string_view bytes)> on_bytes) override {
     return perform(std::move(request), std::move(on_bytes));
   }
+  asio::awaitable<Result<std::unique_ptr<ClientStream>>> open(ClientRequest request,
+                                                              Duration head_timeout) override;
 
  private:
   // Clients trust different roots: they do not share connections.
@@ -171,39 +333,76 @@ class HttpClient final : public Client {
     return fmt::format("{} ", ++count);
   }
   asio::awaitable<Result<ClientResponse>> perform(ClientRequest request, ResponseParser::OnBytes on_bytes);
+  static Result<std::shared_ptr<const Call>> make_call(ClientRequest request,
+                                                       ResponseParser::OnBytes on_bytes);
+  std::string key_of(const Call& call) const;
   asio::awaitable<Result<ClientResponse>> perform(std::shared_ptr<const Call> call, ClientPool& pool);
-  static Error error_of(const Call& call, Broken broken);
 
   const TlsContext tls_;
   const std::string name_;
 };
 
-Error HttpClient::error_of(const Call& call, Broken broken) {
-  return broken.timed_out ? upstream_timeout(call.address, std::move(broken.cause)).error()
-                          : upstream_error(call.address, std::move(broken.cause), broken.retryable).error();
-}
-
-asio::awaitable<Result<ClientResponse>> HttpClient::perform(ClientRequest request,
-                                                            ResponseParser::OnBytes on_bytes) {
+Result<std::shared_ptr<const Call>> HttpClient::make_call(ClientRequest request,
+                                                          ResponseParser::OnBytes on_bytes) {
   const SteadyTime until = std::chrono::steady_clock::now() + request.timeout;
   auto address = parse_client_url(request.url);
-  if (!address) co_return std::unexpected(address.error());
-  if (auto checked = check_request(request); !checked) co_return std::unexpected(checked.error());
+  if (!address) return std::unexpected(address.error());
+  if (auto checked = check_request(request); !checked) return std::unexpected(checked.error());
   auto call = std::make_shared<Call>(Call{.request = std::move(request),
                                           .address = std::move(*address),
                                           .head = {},
                                           .until = until,
                                           .on_bytes = std::move(on_bytes)});
   call->head = render_head(call->request, call->address);
+  return call;
+}
+
+// What was let through to any address is not lent to who may go to public ones only.
+std::string HttpClient::key_of(const Call& call) const {
+  return (call.request.public_only ? "public " : "") + name_ + call.address.name();
+}
+
+asio::awaitable<Result<ClientResponse>> HttpClient::perform(ClientRequest request,
+                                                            ResponseParser::OnBytes on_bytes) {
+  auto call = make_call(std::move(request), std::move(on_bytes));
+  if (!call) co_return std::unexpected(call.error());
   const auto executor = co_await asio::this_coro::executor;
   auto& pool = asio::use_service<ClientPool>(asio::query(executor, asio::execution::context));
-  co_return co_await perform(std::move(call), pool);
+  co_return co_await perform(std::move(*call), pool);
+}
+
+asio::awaitable<Result<std::unique_ptr<ClientStream>>> HttpClient::open(ClientRequest request,
+                                                                        Duration head_timeout) {
+  auto made = make_call(std::move(request), nullptr);
+  if (!made) co_return std::unexpected(made.error());
+  const std::shared_ptr<const Call> call = std::move(*made);
+  const auto executor = co_await asio::this_coro::executor;
+  auto& pool = asio::use_service<ClientPool>(asio::query(executor, asio::execution::context));
+  const std::string key = key_of(*call);
+  const SteadyTime now = std::chrono::steady_clock::now();
+  const SteadyTime head_until =
+      head_timeout > Duration::zero() ? std::min(call->until, now + head_timeout) : call->until;
+  if (auto kept = pool.take(key)) {
+    auto stream = std::make_unique<Reading>(call, std::move(kept), pool, key, executor);
+    const auto begun = co_await stream->begin(head_until);
+    if (begun) co_return std::move(stream);
+    if (begun.error().timed_out || !begun.error().silent) {
+      co_return std::unexpected(error_of(*call, begun.error()));
+    }
+  }
+  const SteadyTime connect_until =
+      std::min(head_until, std::chrono::steady_clock::now() + call->request.connect_timeout);
+  auto fresh = co_await dial(call->address, tls_, connect_until, call->request.public_only);
+  if (!fresh) co_return std::unexpected(fresh.error());
+  auto stream = std::make_unique<Reading>(call, std::move(*fresh), pool, key, executor);
+  const auto begun = co_await stream->begin(head_until);
+  if (!begun) co_return std::unexpected(error_of(*call, begun.error()));
+  co_return std::move(stream);
 }
 
 asio::awaitable<Result<ClientResponse>> HttpClient::perform(std::shared_ptr<const Call> call,
                                                             ClientPool& pool) {
-  // What was let through to any address is not lent to who may go to public ones only.
-  const std::string key = (call->request.public_only ? "public " : "") + name_ + call->address.name();
+  const std::string key = key_of(*call);
   if (auto kept = pool.take(key)) {
     Exchange exchange(*kept, *call);
     auto response = co_await exchange.run();

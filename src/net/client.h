@@ -35,6 +35,18 @@ struct ClientResponse {
   std::string body;
 };
 
+// An answer whose body is read as it comes: what is not read waits in the kernel, and slows the upstream. On
+// the executor that opened it. Destroyed before its end, it closes the connection.
+class ClientStream {
+ public:
+  virtual ~ClientStream() = default;
+  virtual int status() const = 0;
+  virtual const Headers& headers() const = 0;
+  // The body's next bytes, at most 64 KiB; none: the end has come, as the message says it must. Waits at most
+  // `silence` for a byte, and never past the request's timeout. After an error there is no more to read.
+  virtual boost::asio::awaitable<Result<std::string>> read(Duration silence) = 0;
+};
+
 // Why an exchange failed. kUpstreamTimeout: no answer in time; kUpstreamError: refused, reset, TLS not
 // verified, garbage, too large (Error::cause says which). Redirects are not followed.
 class Client {
@@ -50,6 +62,10 @@ class Client {
   // on_bytes returns false. The answer's body is empty.
   virtual boost::asio::awaitable<Result<ClientResponse>> stream(
       ClientRequest request, std::function<bool(std::string_view bytes)> on_bytes) = 0;
+  // Likewise, for who reads at its own pace: returns once the head of the answer has come, within
+  // `head_timeout` (zero: the request's own).
+  virtual boost::asio::awaitable<Result<std::unique_ptr<ClientStream>>> open(ClientRequest request,
+                                                                             Duration head_timeout = {}) = 0;
 };
 
 }  // namespace turnpike::net

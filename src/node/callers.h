@@ -1,14 +1,13 @@
-// Who waits for the answer of a call.
+// Which calls are under way, and who waits for the answer of each.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
-#include <boost/asio/awaitable.hpp>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <unordered_map>
 
 #include "engine/engine.h"
+#include "node/call_place.h"
 #include "node/deliveries.h"
 
 namespace turnpike::node {
@@ -16,24 +15,20 @@ namespace turnpike::node {
 // Thread-safe. One place for each call of the engine, which answers every call it has admitted.
 class Callers {
  public:
-  struct Place {
-    std::optional<engine::AnswerCall> answer;
-    boost::asio::any_io_executor executor;  // of who waits
-    Resume resume;                          // empty: nobody waits yet
-  };
-  using PlacePtr = std::shared_ptr<Place>;
+  using PlacePtr = std::shared_ptr<CallPlace>;
 
   // In the turn that admits the call, so that no answer can come before.
-  PlacePtr expect(JobId call);
-  // Nothing where the node stops before the answer has come.
-  boost::asio::awaitable<std::optional<engine::AnswerCall>> wait(PlacePtr place);
-  void answer(engine::AnswerCall answer, Deliveries& deliveries);
+  void expect(JobId call, PlacePtr place);
+  // The place of a call that has not been answered; null: there is none.
+  PlacePtr find(JobId call) const;
+  // The place that was answered; null: there was none.
+  PlacePtr answer(engine::AnswerCall answer, Deliveries& deliveries);
   // The node has stopped: who still waits is sent away.
   void close();
 
  private:
-  std::mutex mutex_;
-  std::unordered_map<JobId, PlacePtr> places_;  // guarded by mutex_, as all places are
+  mutable std::mutex mutex_;
+  std::unordered_map<JobId, PlacePtr> places_;  // guarded by mutex_
   bool closed_ = false;                         // guarded by mutex_
 };
 

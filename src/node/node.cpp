@@ -96,6 +96,7 @@ Result<void> NodeImpl::recover() {
                     .artifacts = artifacts_,
                     .providers = providers_,
                     .clock = *clock_,
+                    .callers = callers_,
                     .unavailable = options_.unavailable_providers,
                     .work_dir = options_.data_dir / "work",
                     .spool_dir = options_.data_dir / "spool"};
@@ -154,9 +155,16 @@ void NodeImpl::act(engine::Effect effect, Deliveries& deliveries) {
     void operator()(engine::RefillScheduled& refill) const { node.cold_->answer(refill); }
     void operator()(engine::RefillExpiring& refill) const { node.cold_->answer(refill); }
     void operator()(engine::ExpireCold& expire) const { node.runners_->spawn(node.cold_->expire(expire)); }
-    void operator()(engine::AnswerCall& answer) const { node.callers_.answer(std::move(answer), deliveries); }
+    void operator()(engine::AnswerCall& answer) const { node.answer(std::move(answer), deliveries); }
   };
   std::visit(Visitor{.node = *this, .deliveries = deliveries}, effect);
+}
+
+void NodeImpl::answer(engine::AnswerCall answer, Deliveries& deliveries) {
+  const bool served = !answer.error.has_value();
+  const Callers::PlacePtr place = callers_.find(answer.row.id);
+  if (served && place) gateway_metrics_.ended(answer.row, place->wire().get(), place->times());
+  callers_.answer(std::move(answer), deliveries);
 }
 
 void NodeImpl::on_committed(OpenBatch& batch, Deliveries& deliveries, Duration took) {

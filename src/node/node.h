@@ -10,6 +10,7 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -93,11 +94,57 @@ struct CallRequest {
   std::string model;  // empty: the task's default
   std::string content_type;
   policy::Ask ask;
-  engine::JobBodyPtr body;
+  engine::JobBodyPtr body;                           // of a task; null where there is a wire call
+  std::shared_ptr<const provider::WireCall> wire{};  // over OpenAI's wire
 };
+
+// A wire call's answer beside its row.
+struct CallReply {
+  int status = 200;
+  std::string content_type = "application/json";
+  std::string body{};  // in OpenAI's shape; of a stream: nothing. Of a failure: the upstream's words, or none
+  std::string stream_end{};  // provider::Success::stream_end
+  std::string param{};       // of a failure: the field at fault, where one is known
+};
+struct CallServing {  // what serves a call, known once its try has begun
+  std::string provider, model, model_version;
+};
+struct CallTimes {
+  using SteadyTime = std::chrono::steady_clock::time_point;
+  SteadyTime admitted{};
+  SteadyTime started{};     // of its first try; zero: none has been
+  SteadyTime first_byte{};  // handed on, of a stream; zero: none was
+  Duration upstream{0};     // in tries that have ended
+  // That it waited for room.
+  Duration queued() const {
+    return started == SteadyTime{} ? Duration{0} : std::chrono::duration_cast<Duration>(started - admitted);
+  }
+};
+
+struct CallAnswer;
+
+// A stream that has begun. Used by one coroutine, on the executor that called.
+class CallStream {
+ public:
+  // Leaves it, if it has not ended: the upstream is read on to its usage, and the account pays that.
+  virtual ~CallStream() = default;
+  // The next bytes; empty: no more come, see end().
+  virtual boost::asio::awaitable<std::string> read() = 0;
+  // How it ended, once its charge is durable. After read() has said that no more comes. Error: kUnavailable.
+  virtual boost::asio::awaitable<Result<CallAnswer>> end() = 0;
+  // The client has gone: a read() that waits returns. From any thread.
+  virtual void leave() = 0;
+};
+
 struct CallAnswer {
-  engine::JobRow row;  // kCompleted or kFailed, with usage, cost, output or error; its charge is durable
+  // kCompleted or kFailed, with usage, cost, output or error; its charge is durable. Of a stream that has
+  // begun: empty.
+  engine::JobRow row;
   engine::RateView rates;
+  CallReply reply{};
+  CallServing serving{};
+  CallTimes times{};
+  std::shared_ptr<CallStream> stream{};  // not null: the answer comes by it
 };
 
 // Who changed the policy in force, and why.
@@ -155,7 +202,7 @@ class Node {
   // --- Calls
   // Resolves once the call has ended and its charge is committed. Errors: those of policy::resolve and
   // Engine::admit; kUnavailable while draining. A call that failed upstream is an answer with an error in its
-  // row.
+  // row. A stream resolves as soon as its first bytes have come, or it has ended without any.
   virtual boost::asio::awaitable<Result<CallAnswer>> call(CallRequest request) = 0;
 
   // --- Jobs

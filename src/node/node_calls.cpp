@@ -1,4 +1,5 @@
 // Calls: admitted in one turn, answered when they have ended and their charge is durable.
+#include <boost/asio/this_coro.hpp>
 #include <utility>
 
 #include "node/node_impl.h"
@@ -30,39 +31,77 @@ Result<engine::NewCall> NodeImpl::resolve_call(CommitLoop::Turn& turn, const Cal
                          .body = request.body};
 }
 
+namespace {
+
+Error stopping() {
+  Error error{.code = ErrorCode::kUnavailable,
+              .message = "the server is stopping; try again in a moment",
+              .param = {}};
+  error.retryable = true;
+  error.retry_after = kDrainRetryAfter;
+  return error;
+}
+
+Error overloaded() {
+  Error error{.code = ErrorCode::kUnavailable, .message = "the server is overloaded; try again", .param = {}};
+  error.retryable = true;
+  error.retry_after = std::chrono::seconds(1);
+  return error;
+}
+
+// The answer that has come to the place.
+Result<CallAnswer> answer_of(CallPlace& place, const engine::RateView& rates) {
+  auto answer = place.take_answer();
+  if (!answer) return std::unexpected(stopping());
+  if (answer->error) return std::unexpected(std::move(*answer->error));
+  return CallAnswer{.row = std::move(answer->row),
+                    .rates = rates,
+                    .reply = place.take_reply(),
+                    .serving = place.serving(),
+                    .times = place.times()};
+}
+
+class Streaming final : public CallStream {
+ public:
+  Streaming(std::shared_ptr<CallPlace> place, engine::RateView rates)
+      : place_(std::move(place)), rates_(rates) {}
+  ~Streaming() override { place_->leave(); }
+  Streaming(const Streaming&) = delete;
+  Streaming& operator=(const Streaming&) = delete;
+
+  asio::awaitable<std::string> read() override { return place_->read(); }
+  asio::awaitable<Result<CallAnswer>> end() override { co_return answer_of(*place_, rates_); }
+  void leave() override { place_->leave(); }
+
+ private:
+  const std::shared_ptr<CallPlace> place_;
+  const engine::RateView rates_;
+};
+
+}  // namespace
+
 asio::awaitable<Result<CallAnswer>> NodeImpl::call(CallRequest request) {
-  const auto stopping = [] {
-    Error error{.code = ErrorCode::kUnavailable,
-                .message = "the server is stopping; try again in a moment",
-                .param = {}};
-    error.retryable = true;
-    error.retry_after = kDrainRetryAfter;
-    return error;
-  };
   if (draining()) co_return std::unexpected(stopping());
-  Callers::PlacePtr place;
+  const auto executor = co_await asio::this_coro::executor;
+  auto place = std::make_shared<CallPlace>(executor, request.wire);
   engine::RateView rates;
   {
     CommitLoop::Turn turn(*loop_);
-    if (turn.overloaded()) {
-      Error error{
-          .code = ErrorCode::kUnavailable, .message = "the server is overloaded; try again", .param = {}};
-      error.retryable = true;
-      error.retry_after = std::chrono::seconds(1);
-      co_return std::unexpected(std::move(error));
-    }
+    if (turn.overloaded()) co_return std::unexpected(overloaded());
     auto call = resolve_call(turn, request);
     if (!call) co_return std::unexpected(std::move(call.error()));
     const JobId id = call->id;
     auto admitted = turn.engine().admit(std::move(*call), turn.now(), turn.changes());
     if (!admitted) co_return std::unexpected(std::move(admitted.error()));
-    place = callers_.expect(id);
+    callers_.expect(id, place);
     rates = turn.engine().rates(request.account, turn.now());
   }
-  auto answer = co_await callers_.wait(std::move(place));
-  if (!answer) co_return std::unexpected(stopping());
-  if (answer->error) co_return std::unexpected(std::move(*answer->error));
-  co_return CallAnswer{.row = std::move(answer->row), .rates = rates};
+  if (!co_await place->begins()) co_return answer_of(*place, rates);
+  CallAnswer begun{
+      .row = {}, .rates = rates, .reply = {}, .serving = place->serving(), .times = place->times()};
+  begun.reply = place->head();
+  begun.stream = std::make_shared<Streaming>(std::move(place), rates);
+  co_return begun;
 }
 
 }  // namespace turnpike::node

@@ -18,6 +18,7 @@
 #include "node/cold.h"
 #include "node/commit_loop.h"
 #include "node/event_hub.h"
+#include "node/gateway_metrics.h"
 #include "node/metrics.h"
 #include "node/node.h"
 #include "node/provider_set.h"
@@ -112,6 +113,7 @@ class NodeImpl final : public Node, public CommitListener {
   };
 
   void act(engine::Effect effect, Deliveries& deliveries);
+  void answer(engine::AnswerCall answer, Deliveries& deliveries);
   bool retain(Timestamp now);
   std::optional<std::uint64_t> same_version(const policy::Policy& policy) const;
   void put_in_force(policy::PolicyPtr policy, std::uint64_t version, std::uint64_t price_version);
@@ -139,6 +141,7 @@ class NodeImpl final : public Node, public CommitListener {
   const std::shared_ptr<const Clock> clock_;
   const std::unique_ptr<journal::Journal> journal_;
   Metrics metrics_;
+  GatewayMetrics gateway_metrics_;
   Readers readers_{kReaderThreads, kReadsWaitingMax};
   ProviderSet providers_;
   ArtifactStore artifacts_;
@@ -158,8 +161,8 @@ class NodeImpl final : public Node, public CommitListener {
   std::shared_ptr<EventHub> hub_;
   std::unique_ptr<CommitLoop> loop_;
   std::unique_ptr<ColdReads> cold_;
-  std::unique_ptr<Runners> runners_;
   Callers callers_;
+  std::unique_ptr<Runners> runners_;
 };
 
 }  // namespace turnpike::node

@@ -167,7 +167,7 @@ engine::Engine::Stats NodeImpl::stats() {
 }
 
 std::string NodeImpl::metrics_text() {
-  return metrics_.text(stats(), hub_->subscribers());
+  return metrics_.text(stats(), hub_->subscribers()) + gateway_metrics_.text();
 }
 
 }  // namespace turnpike::node

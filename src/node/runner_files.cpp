@@ -10,7 +10,7 @@ namespace turnpike::node {
 namespace fs = std::filesystem;
 
 Result<void> Runners::read_inputs(const Live& live, bool with_folder, provider::Request& request) const {
-  if (!live.start.body) {
+  if (!live.start.body && !request.wire) {
     auto stored = parts_.journal.job(live.start.row.id, true);
     if (!stored) return std::unexpected(std::move(stored.error()));
     if (!*stored || !(*stored)->body) return fail(ErrorCode::kInternal, "a job that starts has no input");

@@ -54,7 +54,9 @@ asio::any_io_executor Runners::next_executor() {
 }
 
 void Runners::start(engine::StartTry start, Deliveries& deliveries) {
-  auto live = std::make_shared<Live>(*this, std::move(start), next_executor());
+  Callers::PlacePtr place = start.call ? parts_.callers.find(start.row.id) : nullptr;
+  asio::any_io_executor where = place ? place->executor() : next_executor();
+  auto live = std::make_shared<Live>(*this, std::move(start), std::move(place), std::move(where));
   {
     const std::scoped_lock lock(mutex_);
     live_.emplace(live->start.try_id, live);
@@ -92,6 +94,7 @@ void Runners::request_stop(Live& live, engine::StopReason reason) {
   if (live.stop) return;
   live.stop = reason;
   if (live.begun) live.handle.cancel();
+  if (live.place) live.place->interrupt();
 }
 
 void Runners::stop(TryId try_id, engine::StopReason reason) {
@@ -187,11 +190,16 @@ asio::awaitable<Runners::Ending> Runners::serve(LivePtr live, ProviderSet::Servi
                             .max_output_tokens = held_output(start.row),
                             .files = {},
                             .work_dir = {},
-                            .timeout = start.timeout};
-  // A sandbox writes no file; a job for it that names none costs no turn of another thread.
-  const bool with_folder = serving.kind != policy::ProviderKind::kSandbox;
+                            .timeout = start.timeout,
+                            .wire = live->place ? live->place->wire() : nullptr};
+  if (request.wire && request.wire->stream) request.sink = live->place;
+  // A sandbox writes no file; a job for it that names none costs no turn of another thread. Nor does a call
+  // that goes over the wire as it came.
+  const bool with_folder = request.wire ? serving.kind == policy::ProviderKind::kExec
+                                        : serving.kind != policy::ProviderKind::kSandbox;
   live->has_folder = with_folder;
-  if (with_folder || !start.body || request.input.find(ArtifactTag::kPrefix) != std::string::npos) {
+  if (with_folder || (!start.body && !request.wire) ||
+      request.input.find(ArtifactTag::kPrefix) != std::string::npos) {
     if (auto ready = co_await prepare(live, with_folder, request); !ready) {
       log_event(LogLevel::kError, "try.not_prepared",
                 {{"job", to_string(start.row.id)},
@@ -204,11 +212,39 @@ asio::awaitable<Runners::Ending> Runners::serve(LivePtr live, ProviderSet::Servi
     if (const auto reason = stop_of(*live))
       co_return Ending{.outcome = stopped_outcome(*reason), .files = {}};
   }
-  provider::Progress progress = [target = live.get()](int percent, std::string_view message) {
-    target->runners.report_progress(*target, percent, message);
-  };
-  provider::Outcome outcome = co_await serving.provider->run(std::move(request), std::move(progress));
+  provider::Outcome outcome = co_await ask(live, std::move(serving), std::move(request));
   co_return co_await finish(live, std::move(outcome));
+}
+
+asio::awaitable<provider::Outcome> Runners::ask(LivePtr live, ProviderSet::Serving serving,
+                                                provider::Request request) {
+  if (!live->place) {
+    provider::Progress progress = [target = live.get()](int percent, std::string_view message) {
+      target->runners.report_progress(*target, percent, message);
+    };
+    co_return co_await serving.provider->run(std::move(request), std::move(progress));
+  }
+  // Of a call nobody could see how far it is.
+  live->place->try_begins(live->start.row);
+  provider::Outcome outcome = co_await serving.provider->run(std::move(request), nullptr);
+  live->place->try_ends();
+  if (live->place->wire()) put_reply(*live, outcome);
+  co_return outcome;
+}
+
+// A reply goes to its client beside the engine, which has no use for it.
+void Runners::put_reply(const Live& live, provider::Outcome& outcome) {
+  CallReply reply;
+  if (auto* success = std::get_if<provider::Success>(&outcome)) {
+    reply.content_type = std::move(success->content_type);
+    reply.body = std::exchange(success->output, std::string());
+    reply.stream_end = std::move(success->stream_end);
+  } else if (auto* failure = std::get_if<provider::Failure>(&outcome)) {
+    reply.status = failure->reply_status;
+    reply.body = std::move(failure->reply);
+    reply.param = std::move(failure->param);
+  }
+  live.place->put_reply(std::move(reply));
 }
 
 asio::awaitable<Result<void>> Runners::prepare(LivePtr live, bool with_folder, provider::Request& request) {
@@ -230,7 +266,8 @@ asio::awaitable<Runners::Ending> Runners::finish(LivePtr live, provider::Outcome
     co_return Ending{.outcome = engine::TryFailed{.failure = failure->failure,
                                                   .message = std::move(failure->message),
                                                   .retry_after = failure->retry_after,
-                                                  .billed = std::move(failure->billed)},
+                                                  .billed = std::move(failure->billed),
+                                                  .began = live->place && live->place->begun()},
                      .files = {}};
   }
   // Cancelled although nobody asked: the group is being stopped.

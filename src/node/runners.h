@@ -21,6 +21,7 @@
 #include "net/io_threads.h"
 #include "net/task_group.h"
 #include "node/artifact_store.h"
+#include "node/callers.h"
 #include "node/commit_loop.h"
 #include "node/provider_set.h"
 #include "node/readers.h"
@@ -36,6 +37,7 @@ struct RunnerParts {
   ArtifactStore& artifacts;
   const ProviderSet& providers;
   const Clock& clock;
+  const Callers& callers;
   const std::set<std::string>& unavailable;  // providers found missing at start
   std::filesystem::path work_dir;            // one folder a try below it; absolute
   std::filesystem::path spool_dir;           // absolute
@@ -49,7 +51,8 @@ class Runners {
 
   Runners(RunnerParts parts, net::IoThreads& threads);
 
-  // By the committer, once the start is durable: tries go round the io threads.
+  // By the committer, once the start is durable: tries of jobs go round the io threads, and a call's try goes
+  // to the thread of its client.
   void start(engine::StartTry start, Deliveries& deliveries);
   // A call that does not wait for its commit; by any thread.
   void start_now(engine::StartTry start);
@@ -65,11 +68,12 @@ class Runners {
 
  private:
   struct Live {
-    Live(Runners& owner, engine::StartTry what, boost::asio::any_io_executor where)
-        : runners(owner), start(std::move(what)), executor(std::move(where)) {}
+    Live(Runners& owner, engine::StartTry what, Callers::PlacePtr from, boost::asio::any_io_executor where)
+        : runners(owner), start(std::move(what)), place(std::move(from)), executor(std::move(where)) {}
 
     Runners& runners;
     const engine::StartTry start;
+    const Callers::PlacePtr place;  // of a call's client; null: a job
     const boost::asio::any_io_executor executor;
     // Guarded by Runners::mutex_:
     std::optional<engine::StopReason> stop;
@@ -88,6 +92,9 @@ class Runners {
   };
 
   boost::asio::any_io_executor next_executor();
+  boost::asio::awaitable<provider::Outcome> ask(LivePtr live, ProviderSet::Serving serving,
+                                                provider::Request request);
+  static void put_reply(const Live& live, provider::Outcome& outcome);
   void launch(LivePtr live);
   bool begin(Live& live);
   void request_stop(Live& live, engine::StopReason reason);

@@ -4,9 +4,12 @@
 
 #include <boost/asio/this_coro.hpp>
 #include <mutex>
+#include <set>
 
+#include "provider/openai_stream.h"
 #include "provider/openai_wire.h"
 #include "provider/provider_kinds.h"
+#include "provider/wire_body.h"
 
 namespace turnpike::provider {
 namespace {
@@ -20,6 +23,14 @@ constexpr std::chrono::seconds kModelsTimeout{10};       // of asking what there
 constexpr std::uint64_t kAnswerBytesMax = 64ULL << 20U;  // a picture in base64 among them
 constexpr std::uint64_t kModelsBytesMax = 4ULL << 20U;
 constexpr Duration kTimeoutDefault = std::chrono::minutes(5);
+constexpr std::uint64_t kStreamBytesMax = 64ULL << 20U;  // of one stream
+constexpr std::chrono::seconds kSilenceMax{120};         // between two pieces of a stream
+constexpr std::chrono::seconds kReadOnTime{60};          // after the client has left
+constexpr std::uint64_t kReadOnBytesMax = 8ULL << 20U;   // likewise
+constexpr std::chrono::milliseconds kMessageEndMax{50};  // between [DONE] and the end of its message
+constexpr std::size_t kWordsBytesMax = 64 * 1024;        // of a refusal
+constexpr std::chrono::seconds kWordsTimeout{5};         // likewise, between two pieces
+constexpr std::size_t kNewerModelsMax = 1'000;
 
 bool is_cancelled(const asio::cancellation_state& state) {
   return state.cancelled() != asio::cancellation_type::none;
@@ -60,6 +71,7 @@ class OpenAiProvider final : public Provider {
 
  private:
   asio::awaitable<Outcome> exchange(Request request) {
+    if (request.wire) co_return co_await serve_wire(std::move(request));
     const Duration limit = request.timeout > Duration::zero() ? request.timeout : kTimeoutDefault;
     const auto deadline = SteadyClock::now() + limit;
     auto model = co_await upstream_model(request.model, deadline);
@@ -88,6 +100,240 @@ class OpenAiProvider final : public Provider {
       if (response->status == 404) forget_model();  // what "auto" meant may have gone
       co_return read_wire_answer(request, *response, key_.reveal());
     }
+  }
+
+  // --- Calls over the wire: the client's own bytes there, the upstream's own bytes back
+
+  asio::awaitable<Outcome> serve_wire(Request request) {
+    const Duration limit = request.timeout > Duration::zero() ? request.timeout : kTimeoutDefault;
+    const auto deadline = SteadyClock::now() + limit;
+    auto model = co_await upstream_model(request.model, deadline);
+    if (!model) co_return std::move(model.error());
+    const WireCall& call = *request.wire;
+    WireChange change{.model = *model,
+                      .output_limit = request.max_output_tokens / std::max<std::int64_t>(1, call.choices),
+                      .limit_name = limit_name_of(call.kind, *model)};
+    for (int round = 0;; ++round) {
+      const auto state = co_await asio::this_coro::cancellation_state;
+      if (is_cancelled(state)) co_return Cancelled{};
+      auto body = change_body(call, change);
+      if (!body) co_return refused(body.error());
+      auto message = client_request("POST", std::string(wire_path(call.kind)), remaining(deadline));
+      message.headers = wire_headers(call);
+      message.body = std::move(*body);
+      Wired wired = request.sink && call.stream ? co_await stream_wire(request, std::move(message))
+                                                : co_await send_wire(request, std::move(message));
+      if (round == 0 && call.kind == Wire::kChat && wired.wants_other_limit) {
+        change.limit_name = "max_completion_tokens";
+        remember_newer(*model);
+        continue;
+      }
+      co_return std::move(wired.outcome);
+    }
+  }
+
+  struct Wired {
+    Outcome outcome;
+    bool wants_other_limit = false;
+  };
+
+  asio::awaitable<Wired> send_wire(const Request& request, net::ClientRequest message) {
+    message.response_bytes_max = kReplyBytesMax;
+    auto response = co_await send(std::move(message));
+    if (!response) co_return Wired{.outcome = no_answer(response.error())};
+    if (response->status != 200) co_return refused_by(*response);
+    co_return Wired{.outcome = read_reply(*request.wire, std::move(*response), key_.reveal())};
+  }
+
+  asio::awaitable<Wired> stream_wire(const Request& request, net::ClientRequest message) {
+    message.response_bytes_max = kStreamBytesMax;
+    auto opened = co_await open(std::move(message));
+    if (!opened) co_return Wired{.outcome = no_answer(opened.error())};
+    net::ClientStream& upstream = **opened;
+    if (upstream.status() != 200) {
+      net::ClientResponse response{.status = upstream.status(), .headers = upstream.headers(), .body = {}};
+      response.body = co_await read_words(upstream);
+      co_return refused_by(response);
+    }
+    const std::string* type = net::find_header(upstream.headers(), "content-type");
+    if (type == nullptr || !type->starts_with("text/event-stream")) {
+      if (request.wire->kind == Wire::kSpeech || request.wire->kind == Wire::kTranscriptions)
+        co_return Wired{.outcome = co_await relay_bytes(request, upstream)};
+      Failure garbage{.failure = FailureClass::kBadOutput,
+                      .message = "the upstream was asked for a stream, and its answer is none",
+                      .retry_after = {}};
+      garbage.billed.reset();
+      co_return Wired{.outcome = std::move(garbage)};
+    }
+    co_return Wired{.outcome = co_await relay_events(request, upstream)};
+  }
+
+  // Reads on when the client has left, for usage is known only at the end: so long, and so much.
+  struct ReadingOn {
+    std::optional<SteadyClock::time_point> until;
+    std::uint64_t bytes = 0;
+    // False: the client has left, and that has been enough.
+    bool goes_on(bool client_reads, std::uint64_t more) {
+      if (client_reads) return true;
+      if (!until) until = SteadyClock::now() + kReadOnTime;
+      bytes += more;
+      return bytes <= kReadOnBytesMax && SteadyClock::now() < *until;
+    }
+  };
+
+  asio::awaitable<Outcome> relay_events(const Request& request, net::ClientStream& upstream) {
+    StreamFilter filter(request.wire->kind);
+    ReadingOn reading_on;
+    bool client_reads = true;
+    bool headed = false;
+    while (filter.state() == StreamFilter::State::kOpen) {
+      auto bytes = co_await upstream.read(kSilenceMax);
+      if (!bytes) co_return broken_stream(bytes.error(), filter);
+      if (bytes->empty()) {
+        filter.finish();
+        break;
+      }
+      const std::uint64_t size = bytes->size();
+      std::string events = filter.feed(std::move(*bytes));
+      if (client_reads && !events.empty() && (headed || filter.begun())) {
+        if (!std::exchange(headed, true)) request.sink->head(200, "text/event-stream");
+        client_reads = co_await request.sink->write(std::move(events));
+        if (client_reads && !co_await request.sink->spend(filter.output_tokens())) co_return cut_off(filter);
+      }
+      if (!reading_on.goes_on(client_reads, size)) co_return left(filter);
+    }
+    if (filter.state() == StreamFilter::State::kFailed) co_return failed(filter);
+    // What is left of the message is its end: read, so that the connection can be kept.
+    (void)co_await upstream.read(kMessageEndMax);
+    // An answer that was empty is an answer.
+    if (client_reads && !headed) request.sink->head(200, "text/event-stream");
+    Success success;
+    success.output.clear();
+    success.content_type = "text/event-stream";
+    success.stream_end = filter.take_end();
+    if (filter.usage()) success.usage = *filter.usage();
+    co_return success;
+  }
+
+  // A body that is no JSON and no events: sound, or plain text.
+  asio::awaitable<Outcome> relay_bytes(const Request& request, net::ClientStream& upstream) {
+    const std::string* type = net::find_header(upstream.headers(), "content-type");
+    const std::string content_type = type != nullptr ? *type : "application/octet-stream";
+    ReadingOn reading_on;
+    bool client_reads = true;
+    bool headed = false;
+    for (;;) {
+      auto bytes = co_await upstream.read(kSilenceMax);
+      if (!bytes) {
+        Failure broken = classify_no_answer(bytes.error());
+        broken.billed.reset();
+        co_return broken;
+      }
+      if (bytes->empty()) break;
+      const std::uint64_t size = bytes->size();
+      if (!std::exchange(headed, true)) request.sink->head(200, content_type);
+      if (client_reads) client_reads = co_await request.sink->write(std::move(*bytes));
+      // It bills what was asked, not what was read: there is no usage to wait for.
+      if (!reading_on.goes_on(client_reads, size)) break;
+    }
+    if (!headed)
+      co_return Failure{.failure = FailureClass::kBadOutput,
+                        .message = "the upstream's answer is empty",
+                        .retry_after = {}};
+    Success success;
+    success.output.clear();
+    success.content_type = content_type;
+    co_return success;
+  }
+
+  // What has come of it is billed; how much, only the upstream knows.
+  static Outcome with_usage_so_far(Failure failure, const StreamFilter& filter) {
+    failure.billed.reset();
+    if (filter.usage()) failure.billed = *filter.usage();
+    return failure;
+  }
+  static Outcome broken_stream(const Error& error, const StreamFilter& filter) {
+    return with_usage_so_far(classify_no_answer(error), filter);
+  }
+  Outcome failed(const StreamFilter& filter) const {
+    const auto& fault = filter.fault();
+    std::string message = fault.message;
+    const std::string& key = key_.reveal();
+    if (!key.empty() && message.contains(key)) message = "the upstream failed";
+    return with_usage_so_far({.failure = fault.failure, .message = std::move(message), .retry_after = {}},
+                             filter);
+  }
+  static Outcome left(const StreamFilter& filter) {
+    return with_usage_so_far({.failure = FailureClass::kTransient,
+                              .message = "the client left, and the upstream did not come to an end in time",
+                              .retry_after = {}},
+                             filter);
+  }
+  static Outcome cut_off(const StreamFilter& filter) {
+    Failure cut{.failure = FailureClass::kInvalidInput,
+                .message = "the stream was cut: nothing more is left of the quota or the cost cap",
+                .retry_after = {}};
+    cut.billed.reset();
+    if (filter.usage()) cut.billed = *filter.usage();
+    return cut;
+  }
+
+  // An upstream's refusal, as far as it is heard.
+  static asio::awaitable<std::string> read_words(net::ClientStream& upstream) {
+    std::string words;
+    while (words.size() < kWordsBytesMax) {
+      const auto bytes = co_await upstream.read(kWordsTimeout);
+      if (!bytes || bytes->empty()) break;
+      words += *bytes;
+    }
+    co_return words;
+  }
+
+  Wired refused_by(const net::ClientResponse& response) {
+    if (response.status == 404) forget_model();
+    Failure failure = classify_refusal(response, key_.reveal());
+    keep_words(response, key_.reveal(), failure);
+    return Wired{.outcome = std::move(failure), .wants_other_limit = wants_completion_limit(response)};
+  }
+
+  static Outcome no_answer(const Error& error) {
+    Failure broken = classify_no_answer(error);
+    if (broken.failure != FailureClass::kMisconfigured) broken.billed.reset();
+    return broken;
+  }
+
+  net::Headers wire_headers(const WireCall& call) const {
+    net::Headers headers;
+    const bool sound = call.kind == Wire::kSpeech || call.kind == Wire::kTranscriptions;
+    headers.emplace_back("Accept", sound ? "*/*" : call.stream ? "text/event-stream" : "application/json");
+    headers.emplace_back("Content-Type", call.content_type);
+    if (!key_.empty()) headers.emplace_back("Authorization", "Bearer " + key_.reveal());
+    return headers;
+  }
+
+  // A client that throws is a bug of ours; see send().
+  asio::awaitable<Result<std::unique_ptr<net::ClientStream>>> open(net::ClientRequest request) {
+    try {
+      co_return co_await client_->open(std::move(request));
+    } catch (const std::exception& problem) {
+      auto failed = fail(ErrorCode::kUpstreamError, "the exchange broke off");
+      failed.error().cause = problem.what();
+      failed.error().retryable = true;
+      co_return failed;
+    }
+  }
+
+  // What the output limit is called where the body names none.
+  std::string_view limit_name_of(Wire kind, const std::string& model) {
+    if (kind == Wire::kCompletions) return "max_tokens";
+    if (kind == Wire::kResponses) return "max_output_tokens";
+    if (kind != Wire::kChat) return "";
+    const std::lock_guard lock{mutex_};
+    return newer_.contains(model) ? "max_completion_tokens" : "max_tokens";
+  }
+  void remember_newer(const std::string& model) {
+    const std::lock_guard lock{mutex_};
+    if (newer_.size() < kNewerModelsMax) newer_.insert(model);
   }
 
   static Outcome refused(const Error& error) {
@@ -170,7 +416,8 @@ class OpenAiProvider final : public Provider {
   const policy::Secret key_;
   const std::shared_ptr<net::Client> client_;
 
-  std::mutex mutex_;  // guards what follows; tries run on several threads
+  std::mutex mutex_;                          // guards what follows; tries run on several threads
+  std::set<std::string, std::less<>> newer_;  // models that take their limit as max_completion_tokens
   std::string model_;
   SteadyClock::time_point model_until_{};
 };

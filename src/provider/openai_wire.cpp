@@ -12,8 +12,10 @@
 #include <boost/json/serialize.hpp>
 #include <charconv>
 
+#include "base/json_walk.h"
 #include "provider/json_text.h"
 #include "provider/measure.h"
+#include "provider/openai_stream.h"
 #include "provider/spawn.h"
 
 namespace turnpike::provider {
@@ -324,6 +326,97 @@ Outcome read_wire_answer(const Request& request, const net::ClientResponse& resp
   return read_embedding(request, answer);
 }
 
+namespace {
+
+constexpr std::size_t kRefusalBytesMax = 16 * 1024;  // of an upstream's words that are passed on
+
+// Pictures in a reply to a picture's request, and what else it says of them.
+struct ReplyLook : JsonVisitor {
+  std::string_view usage, error, size, duration;
+  std::int64_t pictures = 0;
+  void member(const JsonMember& member) {
+    if (member.name == "usage") usage = member.value;
+    if (member.name == "error") error = member.value;
+    if (member.name == "size") size = member.plain_text().value_or(std::string_view());
+    if (member.name == "duration") duration = member.value;
+  }
+  void enter(int depth, std::string_view key, bool object) {
+    if (depth == 3 && object && key == "data") ++pictures;
+  }
+};
+
+// "1024x1536" -> pixels; 0: it is no size.
+std::int64_t pixels_of(std::string_view size) {
+  const std::size_t cross = size.find('x');
+  if (cross == std::string_view::npos) return 0;
+  std::int64_t width = 0;
+  std::int64_t height = 0;
+  const char* const end = size.data() + size.size();
+  const auto first = std::from_chars(size.data(), size.data() + cross, width);
+  const auto second = std::from_chars(size.data() + cross + 1, end, height);
+  const bool good = first.ec == std::errc{} && first.ptr == size.data() + cross && second.ec == std::errc{} &&
+                    second.ptr == end && width > 0 && height > 0 && width <= kEdgePixelsMax &&
+                    height <= kEdgePixelsMax;
+  return good ? width * height : 0;
+}
+
+bool is_json(const std::string& content_type) {
+  return content_type.find("json") != std::string::npos;
+}
+
+}  // namespace
+
+Outcome read_reply(const WireCall& call, net::ClientResponse response, const std::string& key) {
+  const std::string* type = net::find_header(response.headers, "content-type");
+  Success success;
+  success.content_type = type != nullptr ? *type : "application/json";
+  const bool opaque = call.kind == Wire::kSpeech || call.kind == Wire::kTranscriptions;
+  if (opaque && !is_json(success.content_type)) {
+    if (response.body.empty()) return bad_answer("is empty");
+    success.output = std::move(response.body);
+    return success;
+  }
+  ReplyLook look;
+  if (!response.body.starts_with('{') || walk_json(response.body, look))
+    return bad_answer("is no JSON object");
+  // Some compatible servers say 200 and then that it failed.
+  if (look.error.starts_with('{') || look.error.starts_with('"')) {
+    const auto members = json_members(look.error);
+    const JsonMember* message = members ? find_member(*members, "message") : nullptr;
+    return failure(
+        FailureClass::kTransient,
+        "the upstream failed" + for_user(std::string(message != nullptr ? message->value : look.error), key));
+  }
+  if (!look.usage.empty()) success.usage = read_usage(look.usage);
+  if (call.kind == Wire::kImages || call.kind == Wire::kImageEdits) {
+    if (look.pictures == 0) return bad_answer("holds no picture");
+    success.usage.emplace_back("images", look.pictures);
+    const std::int64_t pixels = look.size.empty() ? call.pixels : pixels_of(look.size);
+    if (pixels > 0) success.usage.emplace_back("pixels", pixels * look.pictures);
+  }
+  const bool timed =
+      std::ranges::any_of(success.usage, [](const auto& told) { return told.first == "audio_ms"; });
+  if (call.kind == Wire::kTranscriptions && !timed && !look.duration.empty()) {
+    // {"duration":"8.47"} and {"duration":8.47} have both been seen.
+    std::string_view seconds = look.duration;
+    if (seconds.starts_with('"')) seconds = seconds.substr(1, seconds.size() - 2);
+    for (const auto& told : read_usage(fmt::format("{{\"seconds\":{}}}", seconds)))
+      success.usage.push_back(told);
+  }
+  success.output = std::move(response.body);
+  return success;
+}
+
+void keep_words(const net::ClientResponse& response, const std::string& key, Failure& failure) {
+  if (failure.failure != FailureClass::kInvalidInput || response.body.size() > kRefusalBytesMax) return;
+  const auto members = json_members(response.body);
+  const JsonMember* error = members ? find_member(*members, "error") : nullptr;
+  if (error == nullptr || !error->is_object()) return;
+  if (!key.empty() && response.body.find(key) != std::string::npos) return;
+  failure.reply_status = response.status;
+  failure.reply = response.body;
+}
+
 Failure classify_refusal(const net::ClientResponse& response, const std::string& key) {
   const UpstreamWords words = words_of(response);
   // Upstreams repeat parts of a refused key: their words are not passed on.
@@ -339,6 +432,8 @@ Failure classify_refusal(const net::ClientResponse& response, const std::string&
 Failure classify_no_answer(const Error& error) {
   if (error.code == ErrorCode::kUpstreamTimeout)
     return failure(FailureClass::kTimeout, "the upstream did not answer in time");
+  if (error.code == ErrorCode::kUpstreamError && !error.retryable)
+    return failure(FailureClass::kBadOutput, "the upstream's answer is too large");
   if (error.code == ErrorCode::kConfiguration || error.code == ErrorCode::kInvalidRequest)
     return failure(FailureClass::kMisconfigured, "the upstream's address cannot be used");
   return failure(FailureClass::kTransient, "the upstream could not be reached, or broke off");

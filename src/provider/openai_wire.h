@@ -28,6 +28,11 @@ Result<WireRequest> make_wire_request(const Request& request, const std::string&
 // The answer to a request of `task`. `key` is what may appear in no message.
 Outcome read_wire_answer(const Request& request, const net::ClientResponse& response, const std::string& key);
 
+// The reply to a wire call that does not stream: it goes to the client as it came. `key` as above.
+Outcome read_reply(const WireCall& call, net::ClientResponse response, const std::string& key);
+// What the upstream says of an input that is at fault goes to who sent it; other failures are as they are.
+void keep_words(const net::ClientResponse& response, const std::string& key, Failure& failure);
+
 // Why an answer with a status other than 200 failed.
 Failure classify_refusal(const net::ClientResponse& response, const std::string& key);
 // Why there was no answer.

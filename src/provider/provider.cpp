@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "provider/provider_kinds.h"
+#include "provider/wire_adapter.h"
 
 namespace turnpike::provider {
 namespace {
@@ -29,11 +30,11 @@ Confinement best_confinement(const std::string& provider, std::vector<std::strin
 std::unique_ptr<Provider> make_provider(const policy::Provider& config, std::vector<std::string>& warnings) {
   switch (config.kind) {
     case policy::ProviderKind::kExec:
-      return make_exec_provider(config, best_confinement(config.name, warnings), warnings);
+      return with_wire(make_exec_provider(config, best_confinement(config.name, warnings), warnings));
     case policy::ProviderKind::kOpenAi:
       return make_openai_provider(config, net::Client::create());
     case policy::ProviderKind::kSandbox:
-      return make_sandbox_provider(config);
+      return with_wire(make_sandbox_provider(config));
   }
   return nullptr;
 }

@@ -28,6 +28,43 @@ struct InputFile {
   std::string mime;
 };
 
+// Which of OpenAI's operations a call is. kNone: a job, whose input is its task's and whose output is ours.
+enum class Wire : std::uint8_t {
+  kNone,
+  kChat,
+  kCompletions,
+  kResponses,
+  kEmbeddings,
+  kImages,
+  kImageEdits,
+  kSpeech,
+  kTranscriptions,
+};
+
+// What a client of OpenAI's wire sent.
+struct WireCall {
+  Wire kind = Wire::kNone;
+  bool stream = false;
+  bool wants_usage = false;  // stream_options.include_usage
+  std::int64_t choices = 1;  // answers asked for at once (`n`, `best_of`): what was held is for all of them
+  std::int64_t pixels = 0;   // of one picture, as asked; 0: the body does not say
+  std::string model;         // as the client named it
+  std::string content_type;  // of `body`: "application/json", or "multipart/form-data" with its boundary
+  std::string body;          // bytes as they came, bounded by the route; JSON is an object, checked
+};
+
+// Where the answer of a call goes as it comes. Called by the try's coroutine only.
+class ReplySink {
+ public:
+  virtual ~ReplySink() = default;
+  // Once, before the first write: from here on no other upstream can answer. `content_type`: of what follows.
+  virtual void head(int status, std::string content_type) = 0;
+  // Awaits room, which is bounded. False: nobody reads any more; read the upstream on to its usage, bounded.
+  virtual boost::asio::awaitable<bool> write(std::string bytes) = 0;
+  // Tokens of output so far. False: nothing more is to be had, cut the stream.
+  virtual boost::asio::awaitable<bool> spend(std::int64_t output_tokens) = 0;
+};
+
 struct Request {
   JobId job;
   TryId try_id;
@@ -41,6 +78,9 @@ struct Request {
   std::filesystem::path
       work_dir;        // absolute; empty, made for this try by the node, and removed by the node afterwards
   Duration timeout{};  // the attempt's; the provider ends within it, with kTimeout
+  std::shared_ptr<const WireCall>
+      wire{};                         // of a call over OpenAI's wire, whose `input` is empty; null: a task
+  std::shared_ptr<ReplySink> sink{};  // not null for a wire call that streams, and for none else
 };
 
 struct ProducedFile {
@@ -51,7 +91,13 @@ struct ProducedFile {
 };
 
 struct Success {
-  std::string output = "{}";  // JSON text: the result's `output`, at most kOutputBytesMax
+  // JSON text: the result's `output`, at most kOutputBytesMax. Of a wire call that does not stream: the
+  // reply's body in OpenAI's shape, at most kReplyBytesMax; of one that does: nothing.
+  std::string output = "{}";
+  std::string content_type = "application/json";  // of a wire call's output
+  // Of a stream: what its client gets once the charge is durable. Chat and completions: the usage chunk's
+  // JSON as the upstream sent it, or empty; the others: the last event as it came, as SSE.
+  std::string stream_end{};
   std::vector<ProducedFile> files;
   std::vector<std::pair<std::string, std::int64_t>> usage;  // meter -> amount
 };
@@ -59,6 +105,11 @@ struct Failure {
   policy::FailureClass failure = policy::FailureClass::kTransient;
   std::string message;                  // for the user: what happened; no secret, no path of the server
   std::optional<Duration> retry_after;  // the upstream's own word
+  // Of a wire call whose input is at fault: the upstream's own words in OpenAI's shape, and their status.
+  // They hold no secret. Empty: there are none.
+  std::string param{};  // the field at fault, where one is known
+  int reply_status = 0;
+  std::string reply{};
   // What the upstream billed all the same, meter -> amount; nullopt: cannot be known (the request was sent,
   // no answer came).
   std::optional<std::vector<std::pair<std::string, std::int64_t>>> billed =
@@ -71,10 +122,15 @@ struct Cancelled {  // asked to stop, and everything it had begun is stopped
 using Outcome = std::variant<Success, Failure, Cancelled>;
 
 constexpr std::size_t kOutputBytesMax = 64 * 1024;
+constexpr std::size_t kReplyBytesMax = 64ULL << 20U;  // of a wire call; pictures in base64 among them
 
 // percent 0..100 and a short message; may be called often, the caller thins it out.
 using Progress = std::function<void(int percent, std::string_view message)>;
 
+// A wire call: one that does not stream ends with its reply in Success::output. One that streams writes SSE
+// events in OpenAI's shape to the sink, WITHOUT the usage chunk and WITHOUT `data: [DONE]`: both are written
+// once the charge is durable. A failure before head() may be tried elsewhere; after it the stream ends with
+// an error.
 class Provider {
  public:
   virtual ~Provider() = default;

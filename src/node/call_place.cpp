@@ -1,0 +1,174 @@
+#include "node/call_place.h"
+
+#include <boost/asio/post.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <utility>
+
+namespace turnpike::node {
+namespace asio = boost::asio;
+
+void CallPlace::wake(Waiting& waiting) {
+  if (!waiting.resume) return;
+  asio::post(waiting.executor, [resume = std::exchange(waiting.resume, nullptr)]() mutable { resume(true); });
+}
+
+void CallPlace::wake(Waiting& waiting, Deliveries& later) {
+  if (waiting.resume) later.add(waiting.executor, std::exchange(waiting.resume, nullptr));
+}
+
+// --- The try's side
+
+void CallPlace::try_begins(const engine::JobRow& row) {
+  const std::scoped_lock lock(mutex_);
+  try_begun_ = std::chrono::steady_clock::now();
+  if (times_.started == SteadyTime{}) times_.started = try_begun_;
+  serving_.provider = row.provider;
+  serving_.model = row.model;
+  serving_.model_version = row.model_version;
+}
+
+void CallPlace::try_ends() {
+  const std::scoped_lock lock(mutex_);
+  times_.upstream += std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now() - try_begun_);
+}
+
+void CallPlace::head(int status, std::string content_type) {
+  const std::scoped_lock lock(mutex_);
+  begun_ = true;
+  reply_.status = status;
+  reply_.content_type = std::move(content_type);
+  times_.first_byte = std::chrono::steady_clock::now();
+  wake(reader_);
+}
+
+asio::awaitable<bool> CallPlace::write(std::string bytes) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (nobody_reads()) co_return false;
+    if (bytes_.empty()) {
+      bytes_ = std::move(bytes);
+    } else {
+      bytes_ += bytes;
+    }
+    wake(reader_);
+    if (bytes_.size() < kBytesMax) co_return true;
+  }
+  const asio::any_io_executor executor = co_await asio::this_coro::executor;
+  auto start = [this, &executor](Resume resume) {
+    const std::scoped_lock lock(mutex_);
+    writer_ = Waiting{.executor = executor, .resume = std::move(resume)};
+    if (bytes_.size() < kBytesMax || nobody_reads()) wake(writer_);
+  };
+  co_await suspend(start);
+  const std::scoped_lock lock(mutex_);
+  co_return !nobody_reads();
+}
+
+// The one place where a stream asks the engine for more than was held at first: the holds are not raised in
+// steps yet, all that a call may use is held when it is admitted.
+asio::awaitable<bool> CallPlace::spend(std::int64_t /*output_tokens*/) {
+  co_return true;
+}
+
+bool CallPlace::begun() const {
+  const std::scoped_lock lock(mutex_);
+  return begun_;
+}
+
+void CallPlace::interrupt() {
+  const std::scoped_lock lock(mutex_);
+  interrupted_ = true;
+  wake(writer_);
+}
+
+void CallPlace::put_reply(CallReply reply) {
+  const std::scoped_lock lock(mutex_);
+  // What the head has said stands.
+  if (begun_) {
+    reply.status = reply_.status;
+    reply.content_type = std::move(reply_.content_type);
+  }
+  reply_ = std::move(reply);
+}
+
+// --- The end
+
+void CallPlace::end(engine::AnswerCall answer, Deliveries& deliveries) {
+  const std::scoped_lock lock(mutex_);
+  answer_ = std::move(answer);
+  wake(reader_, deliveries);
+}
+
+void CallPlace::close(Deliveries& deliveries) {
+  const std::scoped_lock lock(mutex_);
+  closed_ = true;
+  wake(reader_, deliveries);
+  wake(writer_, deliveries);
+}
+
+// --- The client's side
+
+asio::awaitable<bool> CallPlace::begins() {
+  auto start = [this](Resume resume) {
+    const std::scoped_lock lock(mutex_);
+    reader_ = Waiting{.executor = client_, .resume = std::move(resume)};
+    if (begun_ || answer_ || closed_) wake(reader_);
+  };
+  co_await suspend(start);
+  const std::scoped_lock lock(mutex_);
+  co_return begun_;
+}
+
+asio::awaitable<std::string> CallPlace::read() {
+  for (;;) {
+    {
+      const std::scoped_lock lock(mutex_);
+      if (!bytes_.empty()) {
+        wake(writer_);
+        co_return std::exchange(bytes_, std::string());
+      }
+      if (answer_ || closed_ || left_) co_return std::string();
+    }
+    auto start = [this](Resume resume) {
+      const std::scoped_lock lock(mutex_);
+      reader_ = Waiting{.executor = client_, .resume = std::move(resume)};
+      if (!bytes_.empty() || answer_ || closed_ || left_) wake(reader_);
+    };
+    co_await suspend(start);
+  }
+}
+
+void CallPlace::leave() {
+  const std::scoped_lock lock(mutex_);
+  left_ = true;
+  bytes_ = std::string();
+  wake(writer_);
+  wake(reader_);
+}
+
+std::optional<engine::AnswerCall> CallPlace::take_answer() {
+  const std::scoped_lock lock(mutex_);
+  return std::exchange(answer_, std::nullopt);
+}
+
+CallReply CallPlace::take_reply() {
+  const std::scoped_lock lock(mutex_);
+  return std::move(reply_);
+}
+
+CallReply CallPlace::head() const {
+  const std::scoped_lock lock(mutex_);
+  return CallReply{.status = reply_.status, .content_type = reply_.content_type};
+}
+
+CallServing CallPlace::serving() const {
+  const std::scoped_lock lock(mutex_);
+  return serving_;
+}
+
+CallTimes CallPlace::times() const {
+  const std::scoped_lock lock(mutex_);
+  return times_;
+}
+
+}  // namespace turnpike::node

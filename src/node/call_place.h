@@ -1,0 +1,97 @@
+// One call on its way, between the client that waits and the try that answers: what was sent, what has come
+// of the answer, and how it ended. The two may be on different io threads.
+//
+// Thread-safe. Invariants:
+// 1. What waits for the client is at most kBytesMax, and one write more: a slow client stops its own try at
+//    its next write, and with it the upstream; nobody else waits.
+// 2. Each side waits for one thing at a time, and is resumed once, on its own executor, from within no lock.
+// 3. Once the answer is there or the place is closed, nothing waits here and nothing will.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "engine/engine.h"
+#include "node/deliveries.h"
+#include "node/node.h"
+#include "provider/provider.h"
+
+namespace turnpike::node {
+
+class CallPlace final : public provider::ReplySink {
+ public:
+  using SteadyTime = std::chrono::steady_clock::time_point;
+  static constexpr std::size_t kBytesMax = 64 * 1024;
+
+  // `client`: the executor of who waits.
+  CallPlace(boost::asio::any_io_executor client, std::shared_ptr<const provider::WireCall> wire)
+      : client_(std::move(client)), wire_(std::move(wire)) {}
+
+  const boost::asio::any_io_executor& executor() const { return client_; }
+  const std::shared_ptr<const provider::WireCall>& wire() const { return wire_; }
+
+  // --- The try's side. One try at a time.
+  void try_begins(const engine::JobRow& row);
+  void try_ends();
+  void head(int status, std::string content_type) override;
+  boost::asio::awaitable<bool> write(std::string bytes) override;
+  boost::asio::awaitable<bool> spend(std::int64_t output_tokens) override;
+  // The client has begun to get the answer.
+  bool begun() const;
+  // The try is to stop: a write that waits for room returns. From any thread.
+  void interrupt();
+  // What the client gets beside the row; before the try is settled.
+  void put_reply(CallReply reply);
+
+  // --- The end, by the committer
+  void end(engine::AnswerCall answer, Deliveries& deliveries);
+  // The node has stopped, and no answer will come.
+  void close(Deliveries& deliveries);
+
+  // --- The client's side; one coroutine
+  // True: the answer has begun to come. False: it is there, or none will come.
+  boost::asio::awaitable<bool> begins();
+  // What has come; waits for some. Empty: no more will.
+  boost::asio::awaitable<std::string> read();
+  // Nobody reads any more: the try is told by its next write, and a read() that waits returns. On any thread.
+  void leave();
+  std::optional<engine::AnswerCall> take_answer();
+  CallReply take_reply();
+  CallReply head() const;  // status and type alone, of an answer that has begun
+  CallServing serving() const;
+  CallTimes times() const;
+
+ private:
+  struct Waiting {
+    boost::asio::any_io_executor executor;
+    Resume resume;  // empty: nobody waits
+  };
+  void wake(Waiting& waiting);                            // under mutex_
+  static void wake(Waiting& waiting, Deliveries& later);  // likewise
+  bool nobody_reads() const { return left_ || interrupted_ || closed_; }
+
+  const boost::asio::any_io_executor client_;
+  const std::shared_ptr<const provider::WireCall> wire_;
+
+  mutable std::mutex mutex_;
+  // Guarded by mutex_:
+  Waiting reader_, writer_;
+  std::string bytes_;  // written and not read
+  bool begun_ = false;
+  bool left_ = false;
+  bool interrupted_ = false;
+  bool closed_ = false;
+  std::optional<engine::AnswerCall> answer_;
+  CallReply reply_;
+  CallServing serving_;
+  CallTimes times_{.admitted = std::chrono::steady_clock::now()};
+  SteadyTime try_begun_{};
+};
+
+}  // namespace turnpike::node
