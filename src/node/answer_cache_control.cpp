@@ -67,4 +67,20 @@ CacheControl parse_cache_control(std::string_view header) {
   return out;
 }
 
+const char* cache_result_name(CacheResult result) {
+  switch (result) {
+    case CacheResult::kNone:
+      return "none";
+    case CacheResult::kHit:
+      return "hit";
+    case CacheResult::kShared:
+      return "shared";
+    case CacheResult::kMiss:
+      return "miss";
+    case CacheResult::kBypass:
+      return "bypass";
+  }
+  return "none";
+}
+
 }  // namespace turnpike::node

@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/multipart.h"
+
 namespace turnpike::node {
 namespace {
 
@@ -206,109 +208,21 @@ std::optional<std::string> canonical_json(const CacheQuestion& question) {
   return parser.handler().take();
 }
 
-// --- Multipart (RFC 7578, RFC 2046)
+// --- Forms
 
-// The value of `name` in a header such as `form-data; name="a"; filename="b.png"`; of a quoted one what is
-// between the quotes, escapes as they stand.
-std::optional<std::string_view> parameter(std::string_view header, std::string_view name) {
-  std::size_t at = header.find(';');
-  while (at != std::string_view::npos && ++at < header.size()) {
-    while (at < header.size() && is_space(header[at])) ++at;
-    const std::size_t equals = header.find_first_of("=;", at);
-    if (equals == std::string_view::npos) return std::nullopt;
-    if (header[equals] == ';') {
-      at = equals;
-      continue;
-    }
-    const bool found = lower(header.substr(at, equals - at)) == name;
-    std::size_t begin = equals + 1;
-    std::size_t end = begin;
-    if (begin < header.size() && header[begin] == '"') {
-      end = ++begin;
-      while (end < header.size() && header[end] != '"') end += header[end] == '\\' ? 2 : 1;
-      if (end >= header.size()) return std::nullopt;
-    } else {
-      end = std::min(header.find_first_of("; \t", begin), header.size());
-    }
-    if (found) return header.substr(begin, end - begin);
-    at = header.find(';', end);
-  }
-  return std::nullopt;
-}
-
-// The value of a header of a part; empty: it has none.
-std::string_view header_of(std::string_view headers, std::string_view name) {
-  while (!headers.empty()) {
-    const std::size_t end = std::min(headers.find("\r\n"), headers.size());
-    std::string_view line = headers.substr(0, end);
-    headers.remove_prefix(std::min(end + 2, headers.size()));
-    const std::size_t colon = line.find(':');
-    if (colon == std::string_view::npos || lower(line.substr(0, colon)) != name) continue;
-    line.remove_prefix(colon + 1);
-    while (!line.empty() && is_space(line.front())) line.remove_prefix(1);
-    while (!line.empty() && is_space(line.back())) line.remove_suffix(1);
-    return line;
-  }
-  return {};
-}
-
-// A part as (name, canonical value).
-using Part = std::pair<std::string, std::string>;
-
-std::optional<Part> canonical_part(const CacheQuestion& question, std::string_view part) {
-  // A part without headers begins with the empty line itself.
-  const std::size_t end = part.starts_with("\r\n") ? 0 : part.find("\r\n\r\n");
-  if (end == std::string_view::npos) return std::nullopt;
-  const std::string_view headers = part.substr(0, end);
-  const std::string_view content = part.substr(end + (end == 0 ? 2 : 4));
-  const std::string_view disposition = header_of(headers, "content-disposition");
-  const auto name = parameter(disposition, "name");
-  if (!name) return std::nullopt;
-  const bool file = parameter(disposition, "filename").has_value();
-  std::string value = file ? "f" : "p";
-  const bool topic = !file && *name == question.topic_field;
-  append_text(value, topic ? canonical_topic(content) : std::string(content));
-  return Part{*name, std::move(value)};
-}
-
-// Each part between two delimiters; nothing where the last one is missing.
-std::optional<std::vector<std::string_view>> parts_of(std::string_view body, std::string_view boundary) {
-  const std::string delimiter = fmt::format("\r\n--{}", boundary);
-  std::vector<std::string_view> parts;
-  std::size_t at = 0;
-  if (body.starts_with(std::string_view(delimiter).substr(2))) {
-    at = delimiter.size() - 2;
-  } else {
-    const std::size_t first = body.find(delimiter);
-    if (first == std::string_view::npos) return std::nullopt;
-    at = first + delimiter.size();
-  }
-  while (!body.substr(at).starts_with("--")) {
-    const std::size_t line = body.find("\r\n", at);
-    if (line == std::string_view::npos || parts.size() == kCachePartsMax) return std::nullopt;
-    // From the line's own end: an empty part's delimiter begins there.
-    const std::size_t next = body.find(delimiter, line);
-    if (next == std::string_view::npos) return std::nullopt;
-    if (next < line + 2) return std::nullopt;  // no headers: nobody's field
-    parts.push_back(body.substr(line + 2, next - line - 2));
-    at = next + delimiter.size();
-  }
-  return parts;
-}
-
-std::optional<std::string> canonical_multipart(const CacheQuestion& question) {
-  const auto boundary = parameter(question.content_type, "boundary");
-  if (!boundary || boundary->empty()) return std::nullopt;
-  const auto raw = parts_of(question.body, *boundary);
-  if (!raw) return std::nullopt;
-  std::multimap<std::string, std::string> parts;  // those of one name keep their order
-  for (const std::string_view text : *raw) {
-    auto part = canonical_part(question, text);
-    if (!part) return std::nullopt;
-    if (!contains(kFieldsLeftOut, part->first)) parts.insert(std::move(*part));
+std::optional<std::string> canonical_form(const CacheQuestion& question) {
+  const auto parts = form_parts(question.content_type, question.body);
+  if (!parts) return std::nullopt;
+  std::multimap<std::string_view, std::string> by_name;  // those of one name keep their order
+  for (const FormPart& part : *parts) {
+    if (contains(kFieldsLeftOut, part.name)) continue;
+    const bool topic = !part.is_file && part.name == question.topic_field;
+    std::string value = part.is_file ? "f" : "p";
+    append_text(value, topic ? canonical_topic(part.content) : std::string(part.content));
+    by_name.emplace(part.name, std::move(value));
   }
   std::string out = "m";
-  for (const auto& [name, value] : parts) {
+  for (const auto& [name, value] : by_name) {
     append_text(out, name);
     out += value;
   }
@@ -359,8 +273,8 @@ std::string canonical_number(std::string_view text) {
 }
 
 std::optional<CacheKey> cache_key(const CacheQuestion& question) {
-  const bool multipart = lower(question.content_type).starts_with("multipart/form-data");
-  auto body = multipart ? canonical_multipart(question) : canonical_json(question);
+  const bool form = lower(question.content_type).starts_with("multipart/form-data");
+  auto body = form ? canonical_form(question) : canonical_json(question);
   if (!body) return std::nullopt;
   std::string text = "1";  // of this way to write it
   for (const std::string_view part : {question.scope, question.operation, question.model,

@@ -63,7 +63,6 @@ inline constexpr auto kFieldsLeftOut = std::to_array<std::string_view>(
      "stream_options", "user", "userId", "userTier"});
 
 constexpr std::size_t kCacheDepthMax = 32;  // of JSON
-constexpr std::size_t kCachePartsMax = 64;  // of a multipart body
 
 // Nothing where the answer cannot be known by the request alone: a body that cannot be read (or is beyond the
 // bounds above), and one that goes on with what the upstream keeps (`conversation`) or is answered later

@@ -7,22 +7,6 @@ namespace turnpike::node {
 using prometheus::BuildCounter;
 using prometheus::BuildGauge;
 
-const char* cache_result_name(CacheResult result) {
-  switch (result) {
-    case CacheResult::kNone:
-      return "none";
-    case CacheResult::kHit:
-      return "hit";
-    case CacheResult::kShared:
-      return "shared";
-    case CacheResult::kMiss:
-      return "miss";
-    case CacheResult::kBypass:
-      return "bypass";
-  }
-  return "none";
-}
-
 CacheMetrics::CacheMetrics()
     : requests_(
           BuildCounter()

@@ -16,18 +16,9 @@
 #include <string_view>
 
 #include "node/answer_cache.h"
+#include "node/answer_cache_control.h"
 
 namespace turnpike::node {
-
-enum class CacheResult : std::uint8_t {
-  kNone = 0,    // the plan has no cache, or not for this task: counted nowhere
-  kHit = 1,     // given again
-  kShared = 2,  // followed another request in flight
-  kMiss = 3,
-  kBypass = 4,  // as the request asked (Cache-Control), or as it cannot be kept
-};
-constexpr std::size_t kCacheResultCount = 5;
-const char* cache_result_name(CacheResult result);  // "hit", "shared", "miss", "bypass"; "none"
 
 // Thread-safe.
 class CacheMetrics {

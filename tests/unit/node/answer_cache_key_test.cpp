@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/multipart.h"
 #include "node/answer_cache_control.h"
 
 namespace turnpike::node::testing {
@@ -365,7 +366,7 @@ TEST(CacheKey, AFormThatCannotBeReadHasNone) {
   asked.body = multipart({{.name = "a", .value = "1", .file = {}, .type = {}}}, "b");
   asked.content_type = "multipart/form-data";
   EXPECT_FALSE(cache_key(asked));  // no boundary
-  const std::vector<Field> many(kCachePartsMax + 1, {.name = "a", .value = "1", .file = {}, .type = {}});
+  const std::vector<Field> many(kFormPartsMax + 1, {.name = "a", .value = "1", .file = {}, .type = {}});
   EXPECT_FALSE(multipart_key(many));
 }
 
