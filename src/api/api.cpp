@@ -87,6 +87,18 @@ Result<void> read_json(Context& context) {
   return {};
 }
 
+Result<void> read_wire_body(Context& context) {
+  const Operation& operation = *operation_at(context.route->pattern);
+  const std::string* type = context.request.header("content-type");
+  auto asked = read_wire(operation, type != nullptr ? *type : "", context.request.body);
+  if (!asked) return std::unexpected(std::move(asked.error()));
+  auto identity = parse_json(asked->identity, context.storage());
+  if (!identity) return std::unexpected(std::move(identity.error()));
+  context.body = std::move(*identity);
+  context.asked = std::move(*asked);
+  return {};
+}
+
 Result<void> read_body(Context& context) {
   switch (context.route->body) {
     case BodyKind::kNone:
@@ -95,6 +107,8 @@ Result<void> read_body(Context& context) {
     case BodyKind::kJson:
     case BodyKind::kMaybe:
       return read_json(context);
+    case BodyKind::kWire:
+      return read_wire_body(context);
     case BodyKind::kYaml:
     case BodyKind::kUpload:
       return {};
@@ -148,6 +162,9 @@ net::BodyRule rule_for(node::Node& node, std::string_view method, std::string_vi
   const Match match = match_route(method, follow_alias(*policy, std::string(path)));
   if (match.route == nullptr) return rule;
   if (match.route->body == BodyKind::kYaml) rule.bytes_max = kPolicyBytesMax;
+  if (match.route->body == BodyKind::kWire) {
+    rule.bytes_max = std::max(rule.bytes_max, operation_at(match.route->pattern)->body_bytes_max);
+  }
   if (match.route->body == BodyKind::kUpload) {
     rule.spool = true;
     rule.bytes_max = 0;

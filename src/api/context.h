@@ -7,7 +7,9 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/json/monotonic_resource.hpp>
 #include <boost/json/object.hpp>
+#include <chrono>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -18,6 +20,7 @@
 #include "api/json.h"
 #include "api/keys.h"
 #include "api/tickets.h"
+#include "api/wire_fields.h"
 #include "base/ids.h"
 #include "base/result.h"
 #include "journal/journal.h"
@@ -99,10 +102,15 @@ struct Context {
   // The request's body, where its route takes JSON: an object.
   boost::json::value body;
   const boost::json::object& fields() const { return body.get_object(); }
+  // Of a call over OpenAI's wire, whose `body` holds only who it is for.
+  std::optional<WireFields> asked;
+  std::chrono::steady_clock::time_point began = std::chrono::steady_clock::now();
 
   // Of a POST with an Idempotency-Key: scope, body_hash and expires_at are set. Who stores it with its own
   // records, in the same commit, takes it; else the dispatcher stores the answer afterwards.
   std::optional<journal::IdempotencyRow> idempotency;
+  // Keeps that key taken while it lives: an answer that goes on after its handler holds a copy.
+  std::shared_ptr<const void> flight;
 
   node::Node& node() const { return services.node; }
   boost::json::storage_ptr storage() { return &memory_; }

@@ -65,7 +65,7 @@ Handled list_deliveries(Context& context);
 Handled redeliver(Context& context);
 Handled list_alerts(Context& context);
 // openai.cpp
-Handled chat_completion(Context& context);
+Handled call_wire(Context& context);
 Handled list_models(Context& context);
 Handled get_model(Context& context);
 // system.cpp

@@ -11,7 +11,6 @@ namespace turnpike::api {
 namespace {
 
 constexpr std::size_t kKeyMax = 255;
-constexpr std::size_t kStoredBytesMax = 1 << 20;
 constexpr std::chrono::hours kKept{24};
 
 // Held while the first request of a key is being answered.
@@ -86,6 +85,7 @@ boost::asio::awaitable<void> store_answer(Context& context, const net::Response&
   if (!admitted || body == nullptr || body->size() > kStoredBytesMax) co_return;
   auto row = take_idempotency(context, response.status, *body);
   if (!row) co_return;
+  row->content_type = response.content_type;
   std::vector<journal::Record> records;
   records.emplace_back(std::move(*row));
   auto storing = context.node().store(std::move(records));
@@ -111,12 +111,13 @@ boost::asio::awaitable<Reply> serve_once(Context& context, std::string key, Rout
                    "Idempotency-Key");
   }
   const std::string scope = scope_of(context, key);
-  const Flight flight(context.services.in_flight, scope);
-  if (!flight.first()) {
+  const auto flight = std::make_shared<const Flight>(context.services.in_flight, scope);
+  if (!flight->first()) {
     co_return fail(ErrorCode::kIdempotencyInFlight,
                    "a request with this Idempotency-Key is still being answered: wait for it",
                    "Idempotency-Key");
   }
+  context.flight = flight;
   auto hashing = hash_of_body(context);
   auto body_hash = co_await std::move(hashing);
   if (!body_hash) co_return std::unexpected(std::move(body_hash.error()));

@@ -1,156 +1,28 @@
-// The OpenAI wire over the task `text`: a chat completion is a call.
+// The OpenAI wire: each of its operations is a call, answered with what its upstream says.
 #include <algorithm>
-#include <array>
-#include <boost/json/array.hpp>
-#include <boost/json/object.hpp>
-#include <boost/json/parse.hpp>
-#include <boost/json/serialize.hpp>
-#include <boost/json/string.hpp>
+#include <chrono>
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "api/fields.h"
 #include "api/handlers.h"
+#include "api/idempotency.h"
 #include "api/render.h"
+#include "api/router.h"
 #include "api/submit.h"
+#include "base/json_walk.h"
 #include "policy/resolve.h"
 
 namespace turnpike::api {
 namespace {
 
-namespace json = boost::json;
-
-constexpr std::size_t kNameMax = 128;
-constexpr std::string_view kTask = "text";
-
-// Fields of the wire that mean something we do not do yet: refused, for ignoring them would change the
-// answer.
-constexpr std::array<std::string_view, 14> kNotYet = {
-    "tools",      "tool_choice",      "parallel_tool_calls", "functions",   "function_call",
-    "logprobs",   "top_logprobs",     "logit_bias",          "modalities",  "audio",
-    "prediction", "reasoning_effort", "web_search_options",  "service_tier"};
-
-void read_streaming(Fields& fields) {
-  if (fields.boolean("stream").value_or(false)) {
-    fields.mistake("stream", "streaming is not available yet: leave `stream` out, or send false");
-  }
-  (void)fields.any("stream_options");
-}
-
-std::int64_t read_token_limit(Fields& fields) {
-  const auto newer = fields.integer("max_completion_tokens", 1, kMaxTokensMax);
-  const auto older = fields.integer("max_tokens", 1, kMaxTokensMax);
-  return newer.value_or(older.value_or(0));
-}
-
-// The task's input: what the two have in common, by its name there.
-std::string text_input(const json::object& body, std::int64_t max_tokens) {
-  json::object input;
-  for (const std::string_view name : {"messages", "temperature", "top_p", "stop", "seed", "presence_penalty",
-                                      "frequency_penalty", "response_format"}) {
-    const auto* value = body.if_contains(name);
-    if (value != nullptr && !value->is_null()) input[name] = *value;
-  }
-  if (max_tokens > 0) input["max_tokens"] = max_tokens;
-  return json::serialize(input);
-}
-
-Result<Submission> read_chat(const Context& context) {
-  Mistakes mistakes;
-  Fields fields(context.fields(), "", mistakes);
-  Submission job;
-  fields.require("model");
-  fields.require("messages");
-  job.request.task = kTask;
-  job.request.model = fields.text("model", 1, kNameMax).value_or("");
-  if (const auto* messages = fields.array("messages", 1, kMessagesMax)) {
-    check_messages(*messages, "messages", mistakes);
-  }
-  const auto max_tokens = read_token_limit(fields);
-  check_sampling(fields);
-  (void)fields.integer("n", 1, 1);
-  read_streaming(fields);
-  (void)fields.boolean("store");
-  (void)fields.object("metadata");
-  for (const auto name : kNotYet) fields.not_yet(name);
-  job.plan = tier_asked(fields, mistakes);
-  fields.finish();
-  if (mistakes.any()) return std::unexpected(mistakes.error());
-  job.input = text_input(context.fields(), max_tokens);
-  job.facts.ask = measure_input(kTask, context.fields());
-  return job;
-}
+constexpr std::size_t kModelsNamedMax = 10;  // in a refusal
 
 // Whether some provider of the model is there.
 bool servable(const policy::Model& model, const std::set<std::string>& unavailable) {
   return std::ranges::any_of(
       model.routes, [&](const policy::ModelRoute& route) { return !unavailable.contains(route.provider); });
-}
-
-bool text_model_known(const Context& context, std::string_view name) {
-  const auto found = context.policy->models.find(name);
-  return found != context.policy->models.end() && found->second.task == kTask;
-}
-
-net::Response model_not_found(const Context& context, std::string_view name) {
-  const auto absent = fail(
-      ErrorCode::kModelNotAllowed,
-      fmt::format("the model {} does not exist, or your plan does not have it; GET /v1/models lists yours",
-                  quote(name)),
-      "model");
-  return error_response(absent.error(), context.wire);
-}
-
-std::int64_t meter(const engine::Usage& usage, std::string_view name) {
-  const auto found = std::ranges::find(usage, name, &std::pair<std::string, std::int64_t>::first);
-  return found == usage.end() ? 0 : found->second;
-}
-
-void append_usage(Buffer& out, const engine::Usage& usage) {
-  const auto in = meter(usage, "tokens_in");
-  const auto made = meter(usage, "tokens_out");
-  fmt::format_to(fmt::appender(out),
-                 ",\"usage\":{{\"prompt_tokens\":{},\"completion_tokens\":{},\"total_tokens\":{},"
-                 "\"prompt_tokens_details\":{{\"cached_tokens\":{}}}}}",
-                 in, made, in + made, meter(usage, "tokens_cached"));
-}
-
-std::string completion_json(const engine::JobRow& row) {
-  json::error_code ec;
-  const json::value parsed = json::parse(row.output, ec);
-  const json::object* output = ec ? nullptr : parsed.if_object();
-  const auto member = [output](std::string_view name) -> std::string_view {
-    const auto* value = output != nullptr ? output->if_contains(name) : nullptr;
-    const auto* text = value != nullptr ? value->if_string() : nullptr;
-    return text != nullptr ? std::string_view(text->data(), text->size()) : std::string_view();
-  };
-  const bool sandbox = output != nullptr && output->contains("sandbox");
-  const std::string_view reason = member("finish_reason");
-  Buffer out;
-  append(out, "{\"id\":");
-  append_quoted(out, "chatcmpl-" + to_string(row.id).substr(JobTag::kPrefix.size()));
-  fmt::format_to(fmt::appender(out),
-                 ",\"object\":\"chat.completion\",\"created\":{},\"model\":", unix_seconds(row.created_at));
-  append_quoted(out, row.model);
-  append(out, ",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":");
-  append_quoted(out, member("text"));
-  append(out, ",\"refusal\":null,\"annotations\":[]},\"logprobs\":null,\"finish_reason\":");
-  append_quoted(out, reason.empty() ? std::string_view("stop") : reason);
-  append(out, "}]");
-  append_usage(out, row.usage);
-  append(out, ",\"service_tier\":null,\"system_fingerprint\":null,\"turnpike\":{\"cost_usd\":");
-  append_quoted(out, to_string(row.cost));
-  fmt::format_to(fmt::appender(out), ",\"sandbox\":{}}}}}", sandbox);
-  return to_text(out);
-}
-
-Error failure_of(const engine::JobRow& row) {
-  const std::string words = row.error ? row.error->message : std::string("it did not end");
-  const std::string_view code = row.error ? std::string_view(row.error->code) : std::string_view();
-  if (code == "invalid_input") {
-    return fail(ErrorCode::kInvalidRequest, words, "messages").error();
-  }
-  if (code == "timeout") return fail(ErrorCode::kUpstreamTimeout, words).error();
-  return fail(ErrorCode::kUpstreamError, words).error();
 }
 
 // The models that the account's plan may use; an operator who names nobody sees all.
@@ -173,6 +45,210 @@ std::vector<const policy::Model*> visible_models(const Context& context) {
   return models;
 }
 
+// A model that serves the operation's task.
+bool model_known(const Context& context, const Operation& operation, std::string_view name) {
+  const auto found = context.policy->models.find(name);
+  return found != context.policy->models.end() && found->second.task == operation.task;
+}
+
+// `task`: what the model would have to do; empty: anything.
+net::Response model_not_found(const Context& context, std::string_view name, std::string_view task) {
+  std::string yours;
+  std::size_t named = 0;
+  for (const auto* model : visible_models(context)) {
+    if (!task.empty() && model->task != task) continue;
+    if (++named > kModelsNamedMax) break;
+    yours += (yours.empty() ? "" : ", ") + model->id;
+  }
+  const std::string hint = yours.empty() ? std::string("your plan has none for this")
+                           : named > kModelsNamedMax
+                               ? "yours are " + yours + " and more: GET /v1/models lists them"
+                               : "yours: " + yours;
+  const auto absent =
+      fail(ErrorCode::kModelNotAllowed,
+           fmt::format("the model {} does not exist, or your plan does not have it; {}", quote(name), hint),
+           "model");
+  return error_response(absent.error(), context.wire);
+}
+
+std::int64_t meter(const engine::Usage& usage, std::string_view name) {
+  const auto found = std::ranges::find(usage, name, &std::pair<std::string, std::int64_t>::first);
+  return found == usage.end() ? 0 : found->second;
+}
+
+// The usage chunk that ends a stream, with the cost in its usage: the upstream's own where there is one.
+std::string usage_chunk(const node::CallAnswer& answer, std::string_view model) {
+  const std::string cost = fmt::format("\"turnpike\":{{\"cost_usd\":{}}}", quote(to_string(answer.row.cost)));
+  const std::string& told = answer.reply.stream_end;
+  const auto members = json_members(told);
+  const JsonMember* usage = members ? find_member(*members, "usage") : nullptr;
+  if (usage != nullptr && usage->is_object()) {
+    const std::size_t end = usage->end() - 1;
+    const auto inner = json_members(usage->value);
+    const bool empty = !inner || inner->empty();
+    return told.substr(0, end) + (empty ? "" : ",") + cost + told.substr(end);
+  }
+  const auto in = meter(answer.row.usage, "tokens_in");
+  const auto made = meter(answer.row.usage, "tokens_out");
+  return fmt::format(
+      "{{\"id\":{},\"object\":\"chat.completion.chunk\",\"created\":{},\"model\":{},\"choices\":[],\"usage\":"
+      "{{\"prompt_tokens\":{},\"completion_tokens\":{},\"total_tokens\":{},"
+      "\"prompt_tokens_details\":{{\"cached_tokens\":{}}},{}}}}}",
+      quote("chatcmpl-" + to_string(answer.row.id).substr(JobTag::kPrefix.size())),
+      unix_seconds(answer.row.created_at), quote(model), in, made, in + made,
+      meter(answer.row.usage, "tokens_cached"), cost);
+}
+
+Error failure_of(const engine::JobRow& row, const std::string& param) {
+  const std::string words = row.error ? row.error->message : std::string("it did not end");
+  const std::string_view code = row.error ? std::string_view(row.error->code) : std::string_view();
+  if (code == "invalid_input") return fail(ErrorCode::kInvalidRequest, words, param).error();
+  if (code == "timeout") return fail(ErrorCode::kUpstreamTimeout, words).error();
+  return fail(ErrorCode::kUpstreamError, words).error();
+}
+
+void add_call_headers(net::Response& response, const Context& context, const node::CallAnswer& answer) {
+  const auto& serving = answer.serving;
+  if (!serving.model.empty()) {
+    response.headers.emplace_back("turnpike-model", model_name(serving.model, serving.model_version));
+    response.headers.emplace_back("turnpike-provider", serving.provider);
+  }
+  if (engine::ended(answer.row.state))
+    response.headers.emplace_back("turnpike-cost-usd", to_string(answer.row.cost));
+  const Duration queued = answer.times.queued();
+  response.headers.emplace_back(
+      "turnpike-queue-ms", fmt::to_string(std::chrono::floor<std::chrono::milliseconds>(queued).count()));
+  // Of a stream, up to its first byte: its upstream has worked since its try began.
+  const auto now = std::chrono::steady_clock::now();
+  const Duration upstream = answer.stream ? std::chrono::duration_cast<Duration>(now - answer.times.started)
+                                          : answer.times.upstream;
+  const Duration overhead = std::chrono::duration_cast<Duration>(now - context.began) - queued - upstream;
+  response.headers.emplace_back("turnpike-overhead-us",
+                                fmt::to_string(std::max<std::int64_t>(0, overhead.count())));
+}
+
+// A call that has ended: the reply as it came, or why there is none.
+net::Response whole_answer(const Context& context, node::CallAnswer& answer) {
+  net::Response response;
+  node::CallReply& reply = answer.reply;
+  if (answer.row.state == engine::JobState::kCompleted) {
+    response.content_type = std::move(reply.content_type);
+    response.body = std::move(reply.body);
+    return response;
+  }
+  // The upstream's words on an input that is at fault are worth more than ours.
+  if (!reply.body.empty() && reply.status >= 400 && reply.status < 500) {
+    response.status = reply.status;
+    response.body = std::move(reply.body);
+    return response;
+  }
+  return error_response(failure_of(answer.row, reply.param), context.wire);
+}
+
+// What a stream needs once its handler has returned.
+struct Streamed {
+  std::shared_ptr<node::CallStream> stream;
+  node::Node* node;
+  Operation operation;
+  std::string model;
+  bool wants_usage = false;
+  // With an Idempotency-Key: what is stored at the end, if it is no larger than kStoredBytesMax.
+  std::optional<journal::IdempotencyRow> kept;
+  std::shared_ptr<const void> flight;
+};
+
+bool has_done(provider::Wire kind) {
+  return kind == provider::Wire::kChat || kind == provider::Wire::kCompletions;
+}
+
+// The last events: how it ended, and what it cost.
+std::string stream_tail(const Streamed& streamed, const Result<node::CallAnswer>& ended) {
+  const bool completed = ended && ended->row.state == engine::JobState::kCompleted;
+  if (!completed) {
+    const Error error = ended ? failure_of(ended->row, ended->reply.param) : ended.error();
+    const net::Response response = error_response(error, Wire::kOpenAi);
+    const std::string& body = std::get<std::string>(response.body);
+    if (streamed.operation.kind != provider::Wire::kResponses) return fmt::format("data: {}\n\n", body);
+    return fmt::format(
+        "event: error\ndata: {{\"type\":\"error\",\"code\":{},\"message\":{},\"param\":null}}\n\n",
+        quote(error_code_name(error.code)), quote(error.message));
+  }
+  if (!has_done(streamed.operation.kind)) return ended->reply.stream_end;
+  std::string tail;
+  if (streamed.wants_usage) tail = fmt::format("data: {}\n\n", usage_chunk(*ended, streamed.model));
+  return tail += "data: [DONE]\n\n";
+}
+
+boost::asio::awaitable<void> store_stream(Streamed& streamed) {
+  if (!streamed.kept) co_return;
+  std::vector<journal::Record> records;
+  records.emplace_back(std::move(*streamed.kept));
+  auto storing = streamed.node->store(std::move(records));
+  (void)co_await std::move(storing);
+}
+
+// Passes a stream on as it comes. Its end is told when it is durable; a client that leaves ends this, and not
+// its try.
+boost::asio::awaitable<void> pass_on(std::shared_ptr<Streamed> streamed,
+                                     std::shared_ptr<net::BodyWriter> writer) {
+  const std::shared_ptr<node::CallStream> stream = streamed->stream;
+  writer->on_close([stream] { stream->leave(); });
+  const auto keep = [&streamed](const std::string& bytes) {
+    if (!streamed->kept) return;
+    streamed->kept->body += bytes;
+    if (streamed->kept->body.size() > kStoredBytesMax) streamed->kept.reset();
+  };
+  for (;;) {
+    std::string bytes = co_await stream->read();
+    if (bytes.empty()) break;
+    keep(bytes);
+    const auto written = co_await writer->write(std::move(bytes));
+    if (!written) co_return;
+  }
+  if (writer->closed()) co_return;
+  const auto ended = co_await stream->end();
+  std::string tail = stream_tail(*streamed, ended);
+  keep(tail);
+  if (ended && ended->row.state == engine::JobState::kCompleted) {
+    auto storing = store_stream(*streamed);
+    co_await std::move(storing);
+  }
+  (void)co_await writer->write(std::move(tail));
+}
+
+net::Response stream_answer(Context& context, const Operation& operation, node::CallAnswer& answer) {
+  auto streamed = std::make_shared<Streamed>(Streamed{.stream = answer.stream,
+                                                      .node = &context.node(),
+                                                      .operation = operation,
+                                                      .model = context.asked->model,
+                                                      .wants_usage = context.asked->wants_usage,
+                                                      .kept = take_idempotency(context, 200, {}),
+                                                      .flight = context.flight});
+  if (streamed->kept) streamed->kept->content_type = answer.reply.content_type;
+  net::Response response;
+  response.content_type = std::move(answer.reply.content_type);
+  response.headers.emplace_back("Cache-Control", "no-cache");
+  response.body = net::StreamBody(
+      [streamed](std::shared_ptr<net::BodyWriter> writer) { return pass_on(streamed, std::move(writer)); });
+  return response;
+}
+
+// What the client sent, as the provider is given it.
+std::shared_ptr<const provider::WireCall> wire_call(Context& context, const Operation& operation) {
+  const WireFields& asked = *context.asked;
+  const std::string* type = context.request.header("content-type");
+  const policy::Ask& ask = asked.ask;
+  return std::make_shared<const provider::WireCall>(
+      provider::WireCall{.kind = operation.kind,
+                         .stream = asked.stream,
+                         .wants_usage = asked.wants_usage,
+                         .choices = ask.choices,
+                         .pixels = ask.width && ask.height ? *ask.width * *ask.height : 0,
+                         .model = asked.model,
+                         .content_type = operation.form && type != nullptr ? *type : "application/json",
+                         .body = std::move(context.request.body)});
+}
+
 void append_model_entry(Buffer& out, const Context& context, const policy::Model& model) {
   append(out, "{\"id\":");
   append_quoted(out, model.id);
@@ -187,37 +263,37 @@ void append_model_entry(Buffer& out, const Context& context, const policy::Model
 
 }  // namespace
 
-Handled chat_completion(Context& context) {
-  auto chat = read_chat(context);
-  if (!chat) co_return std::unexpected(std::move(chat.error()));
-  const std::string model = chat->request.model;
-  if (!text_model_known(context, model)) co_return model_not_found(context, model);
-  auto finding = acting_account(context, std::move(chat->plan));
+Handled call_wire(Context& context) {
+  const Operation& operation = *operation_at(context.route->pattern);
+  Mistakes mistakes;
+  Fields fields(context.fields(), "", mistakes);
+  std::string plan = tier_asked(fields, mistakes);
+  if (mistakes.any()) co_return std::unexpected(mistakes.error());
+  const std::string model = context.asked->model;
+  if (!model_known(context, operation, model)) co_return model_not_found(context, model, operation.task);
+  auto finding = acting_account(context, std::move(plan));
   const auto account = co_await std::move(finding);
   if (!account) co_return std::unexpected(account.error());
   node::CallRequest request{.account = *account,
-                            .task = std::string(kTask),
+                            .task = std::string(operation.task),
                             .model = model,
                             .content_type = {},
-                            .ask = std::move(chat->facts.ask),
-                            .body = std::make_shared<const engine::JobBody>(
-                                std::move(chat->input), std::string(), context.request_id)};
+                            .ask = context.asked->ask,
+                            .body = nullptr,
+                            .wire = wire_call(context, operation)};
   auto calling = context.node().call(std::move(request));
-  const auto answer = co_await std::move(calling);
+  auto answer = co_await std::move(calling);
   if (!answer) {
-    if (answer.error().code == ErrorCode::kNotInPlan) co_return model_not_found(context, model);
-    net::Response refused = refuse_submit(context, answer.error(), kTask);
+    if (answer.error().code == ErrorCode::kNotInPlan)
+      co_return model_not_found(context, model, operation.task);
+    net::Response refused = refuse_submit(context, answer.error(), operation.task);
     add_rate_headers(refused, context.node().rates(*account));
     co_return refused;
   }
-  net::Response response;
-  if (answer->row.state == engine::JobState::kCompleted) {
-    response = json_response(200, completion_json(answer->row));
-  } else {
-    response = error_response(failure_of(answer->row), context.wire);
-  }
+  net::Response response =
+      answer->stream ? stream_answer(context, operation, *answer) : whole_answer(context, *answer);
   add_rate_headers(response, answer->rates);
-  add_serving_headers(response, answer->row);
+  add_call_headers(response, context, *answer);
   co_return response;
 }
 
@@ -240,7 +316,7 @@ Handled get_model(Context& context) {
     append_model_entry(out, context, *model);
     co_return json_response(200, out);
   }
-  co_return model_not_found(context, context.id);
+  co_return model_not_found(context, context.id, {});
 }
 
 }  // namespace turnpike::api

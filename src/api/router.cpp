@@ -43,7 +43,14 @@ constexpr std::array kRoutes{
     Route{"GET",    "/api/webhooks/endpoints/{id}/deliveries", kAccount, kNone, list_deliveries},
     Route{"POST",   "/api/webhooks/endpoints/{id}/redeliver", kAccount, kJson, redeliver},
     // The OpenAI wire
-    Route{"POST",   "/v1/chat/completions",        kAccount, kJson,   chat_completion},
+    Route{"POST",   "/v1/chat/completions",        kAccount, kWire,   call_wire},
+    Route{"POST",   "/v1/completions",             kAccount, kWire,   call_wire},
+    Route{"POST",   "/v1/responses",               kAccount, kWire,   call_wire},
+    Route{"POST",   "/v1/embeddings",              kAccount, kWire,   call_wire},
+    Route{"POST",   "/v1/images/generations",      kAccount, kWire,   call_wire},
+    Route{"POST",   "/v1/images/edits",            kAccount, kWire,   call_wire},
+    Route{"POST",   "/v1/audio/speech",            kAccount, kWire,   call_wire},
+    Route{"POST",   "/v1/audio/transcriptions",    kAccount, kWire,   call_wire},
     Route{"GET",    "/v1/models",                  kAccount, kNone,   list_models},
     Route{"GET",    "/v1/models/{id}",             kAccount, kNone,   get_model},
     // Operator

@@ -25,6 +25,7 @@ enum class BodyKind : std::uint8_t {
   kMaybe,   // an object, or nothing, which is as good as {}
   kYaml,    // handed over as it came
   kUpload,  // spooled to a file
+  kWire,    // OpenAI's own: a few fields are read, and the bytes kept (api/wire_fields.h)
 };
 
 struct Route {

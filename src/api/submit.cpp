@@ -128,8 +128,12 @@ void add_rate_headers(net::Response& response, const engine::RateView& rates) {
   response.headers.emplace_back("RateLimit-Policy", std::move(policies));
 }
 
+std::string model_name(const std::string& model, const std::string& version) {
+  return version.empty() ? model : fmt::format("{}@{}", model, version);
+}
+
 void add_serving_headers(net::Response& response, const engine::JobRow& row) {
-  response.headers.emplace_back("turnpike-model", row.model);
+  response.headers.emplace_back("turnpike-model", model_name(row.model, row.model_version));
   response.headers.emplace_back("turnpike-provider", row.provider);
   if (engine::ended(row.state)) response.headers.emplace_back("turnpike-cost-usd", to_string(row.cost));
   const auto waited =

@@ -33,6 +33,8 @@ boost::asio::awaitable<Result<node::SubmitAnswer>> submit(Context& context, Subm
 // The headers of a metered answer: what is left of the account's rates, as OpenAI writes it and as the IETF's
 // draft does.
 void add_rate_headers(net::Response& response, const engine::RateView& rates);
+// How a header names a model: with its version, where it has one.
+std::string model_name(const std::string& model, const std::string& version);
 // Those, and what served it, of an answer with a job or a call.
 void add_serving_headers(net::Response& response, const engine::JobRow& row);
 

@@ -39,6 +39,8 @@ Amounts estimate(const Model& model, const Ask& ask) {
     most[Meter::kPixels] = clamped(pixels * choices);
   } else if (model.task == "video") {
     most[Meter::kVideoMs] = clamped(ask.duration_ms.value_or(model.video_ms_max));
+  } else if (model.task == "transcription") {
+    most[Meter::kAudioMs] = clamped(ask.duration_ms.value_or(0));
   } else {
     most[Meter::kInputTokens] = input_tokens(ask);
     most[Meter::kOutputTokens] = clamped(Wide{output_limit(model, ask)} * choices);

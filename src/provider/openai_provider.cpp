@@ -156,15 +156,8 @@ class OpenAiProvider final : public Provider {
       co_return refused_by(response);
     }
     const std::string* type = net::find_header(upstream.headers(), "content-type");
-    if (type == nullptr || !type->starts_with("text/event-stream")) {
-      if (request.wire->kind == Wire::kSpeech || request.wire->kind == Wire::kTranscriptions)
-        co_return Wired{.outcome = co_await relay_bytes(request, upstream)};
-      Failure garbage{.failure = FailureClass::kBadOutput,
-                      .message = "the upstream was asked for a stream, and its answer is none",
-                      .retry_after = {}};
-      garbage.billed.reset();
-      co_return Wired{.outcome = std::move(garbage)};
-    }
+    if (type == nullptr || !type->starts_with("text/event-stream"))
+      co_return Wired{.outcome = co_await take_whole(request, upstream)};
     co_return Wired{.outcome = co_await relay_events(request, upstream)};
   }
 
@@ -215,35 +208,24 @@ class OpenAiProvider final : public Provider {
     co_return success;
   }
 
-  // A body that is no JSON and no events: sound, or plain text.
-  asio::awaitable<Outcome> relay_bytes(const Request& request, net::ClientStream& upstream) {
-    const std::string* type = net::find_header(upstream.headers(), "content-type");
-    const std::string content_type = type != nullptr ? *type : "application/octet-stream";
-    ReadingOn reading_on;
-    bool client_reads = true;
-    bool headed = false;
-    for (;;) {
-      auto bytes = co_await upstream.read(kSilenceMax);
-      if (!bytes) {
-        Failure broken = classify_no_answer(bytes.error());
-        broken.billed.reset();
-        co_return broken;
-      }
-      if (bytes->empty()) break;
-      const std::uint64_t size = bytes->size();
-      if (!std::exchange(headed, true)) request.sink->head(200, content_type);
-      if (client_reads) client_reads = co_await request.sink->write(std::move(*bytes));
-      // It bills what was asked, not what was read: there is no usage to wait for.
-      if (!reading_on.goes_on(client_reads, size)) break;
+  // Some models answer in one piece though they were asked for a stream: as a rule those that make sound.
+  asio::awaitable<Outcome> take_whole(const Request& request, net::ClientStream& upstream) {
+    const Wire kind = request.wire->kind;
+    if (kind == Wire::kChat || kind == Wire::kCompletions || kind == Wire::kResponses) {
+      Failure garbage{.failure = FailureClass::kBadOutput,
+                      .message = "the upstream was asked for a stream, and its answer is none",
+                      .retry_after = {}};
+      garbage.billed.reset();
+      co_return garbage;
     }
-    if (!headed)
-      co_return Failure{.failure = FailureClass::kBadOutput,
-                        .message = "the upstream's answer is empty",
-                        .retry_after = {}};
-    Success success;
-    success.output.clear();
-    success.content_type = content_type;
-    co_return success;
+    net::ClientResponse response{.status = 200, .headers = upstream.headers(), .body = {}};
+    for (;;) {
+      const auto bytes = co_await upstream.read(kSilenceMax);
+      if (!bytes) co_return no_answer(bytes.error());
+      if (bytes->empty()) break;
+      response.body += *bytes;
+    }
+    co_return read_reply(*request.wire, std::move(response), key_.reveal());
   }
 
   // What has come of it is billed; how much, only the upstream knows.

@@ -101,6 +101,7 @@ void ScriptedServer::serve(int connection) {
     }
     const Reply reply = script_(asked);
     if (reply.hangs) {
+      if (!reply.bytes.empty()) ::send(connection, reply.bytes.data(), reply.bytes.size(), MSG_NOSIGNAL);
       ++hanging_;
       char byte = 0;
       while (::recv(connection, &byte, 1, 0) > 0) {
@@ -110,6 +111,7 @@ void ScriptedServer::serve(int connection) {
     }
     if (reply.bytes.empty()) break;
     ::send(connection, reply.bytes.data(), reply.bytes.size(), MSG_NOSIGNAL);
+    if (reply.closes) break;
   }
   ::shutdown(connection,
              SHUT_RDWR);  // closed by the destructor, so that no other may get its number meanwhile

@@ -18,11 +18,12 @@ struct Asked {
   std::string body;
 };
 
-// What to do with a request: bytes to send as they are (empty: close without a word), or nothing at all (hang
-// until the client leaves or the server ends).
+// What to do with a request: bytes to send as they are (empty: close without a word), and whether to hang
+// after them until the client leaves or the server ends.
 struct Reply {
   std::string bytes;
   bool hangs = false;
+  bool closes = false;  // after the bytes
 };
 
 class ScriptedServer {
