@@ -120,11 +120,22 @@ void add_call_headers(net::Response& response, const Context& context, const nod
       "turnpike-queue-ms", fmt::to_string(std::chrono::floor<std::chrono::milliseconds>(queued).count()));
   // Of a stream, up to its first byte: its upstream has worked since its try began.
   const auto now = std::chrono::steady_clock::now();
-  const Duration upstream = answer.stream ? std::chrono::duration_cast<Duration>(now - answer.times.started)
-                                          : answer.times.upstream;
+  const bool under_way = answer.stream && answer.times.started != node::CallTimes::SteadyTime{};
+  const Duration upstream =
+      under_way ? std::chrono::duration_cast<Duration>(now - answer.times.started) : answer.times.upstream;
   const Duration overhead = std::chrono::duration_cast<Duration>(now - context.began) - queued - upstream;
   response.headers.emplace_back("turnpike-overhead-us",
                                 fmt::to_string(std::max<std::int64_t>(0, overhead.count())));
+  // Who follows another request in flight is answered without an upstream of its own: that is a hit too.
+  const bool shared = answer.cache == node::CacheResult::kShared;
+  if (answer.cache != node::CacheResult::kNone)
+    response.headers.emplace_back("turnpike-cache",
+                                  node::cache_result_name(shared ? node::CacheResult::kHit : answer.cache));
+}
+
+node::CacheControl cache_control(const Context& context) {
+  const std::string* header = context.request.header("cache-control");
+  return header == nullptr ? node::CacheControl{} : node::parse_cache_control(*header);
 }
 
 // A call that has ended: the reply as it came, or why there is none.
@@ -280,7 +291,8 @@ Handled call_wire(Context& context) {
                             .content_type = {},
                             .ask = context.asked->ask,
                             .body = nullptr,
-                            .wire = wire_call(context, operation)};
+                            .wire = wire_call(context, operation),
+                            .cache = cache_control(context)};
   auto calling = context.node().call(std::move(request));
   auto answer = co_await std::move(calling);
   if (!answer) {

@@ -20,6 +20,13 @@ std::string scope_of(const policy::PlanCache& cache, AccountId account) {
                                                           : "account:" + to_string(account);
 }
 
+// Who followed has waited for an upstream, if not its own.
+void waited(CallAnswer& answer, CallTimes::SteadyTime since) {
+  const auto now = std::chrono::steady_clock::now();
+  answer.times.admitted = answer.times.started = since;
+  answer.times.upstream = std::chrono::duration_cast<Duration>(now - since);
+}
+
 // What a stream counts is known at its end, when it can no longer be refused: where it counts, it is not
 // shared while it is in flight.
 bool may_follow(const CallRequest& request, const policy::PlanCache& cache) {
@@ -251,6 +258,7 @@ CallAnswer NodeImpl::follow_stream(const CallRequest& request, const CacheTerms&
 // Waits for what another request gets. A Lead: the other gave up, and this one asks now.
 asio::awaitable<NodeImpl::Followed> NodeImpl::follow(const CallRequest& request, const CacheTerms& terms,
                                                      std::shared_ptr<Follower> follower) {
+  const auto since = std::chrono::steady_clock::now();
   Follower::Item item = co_await follower->next(terms.patience);
   if (auto* lead = std::get_if<Lead>(&item)) co_return Followed(std::move(*lead));
   if (std::holds_alternative<Follower::TimedOut>(item)) {
@@ -264,12 +272,16 @@ asio::awaitable<NodeImpl::Followed> NodeImpl::follow(const CallRequest& request,
     co_return Followed(std::unexpected(std::move(failed->error)));
   if (auto* landed = std::get_if<Follower::Landed>(&item)) {
     auto replaying = replay(request, terms, std::move(landed->answer), CacheResult::kShared);
-    co_return Followed(co_await std::move(replaying));
+    Result<CallAnswer> answer = co_await std::move(replaying);
+    if (answer) waited(*answer, since);
+    co_return Followed(std::move(answer));
   }
   auto* head = std::get_if<Follower::Head>(&item);
   CHECK(head != nullptr);  // before bytes
   cache_metrics_.asked(terms.plan, CacheResult::kShared);
-  co_return Followed(follow_stream(request, terms, std::move(follower), std::move(head->content_type)));
+  CallAnswer begun = follow_stream(request, terms, std::move(follower), std::move(head->content_type));
+  waited(begun, since);
+  co_return Followed(std::move(begun));
 }
 
 asio::awaitable<Result<CallAnswer>> NodeImpl::ask_upstream(CallRequest request, CacheTerms terms, Lead lead,
