@@ -85,7 +85,10 @@ std::string Caller::actor() const {
 }
 
 Context::Context(Services& services_used, net::Request request_taken)
-    : services(services_used), request(std::move(request_taken)), now(services_used.node.now().wall) {
+    : services(services_used), request(std::move(request_taken)) {
+  const Timestamp taken = services.node.now();
+  now = taken.wall;
+  began = taken.mono;
   const std::string* given = request.header("x-request-id");
   request_id = given != nullptr && valid_request_id(*given) ? *given : fresh_request_id(now);
 }

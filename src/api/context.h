@@ -7,7 +7,6 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/json/monotonic_resource.hpp>
 #include <boost/json/object.hpp>
-#include <chrono>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -104,7 +103,7 @@ struct Context {
   const boost::json::object& fields() const { return body.get_object(); }
   // Of a call over OpenAI's wire, whose `body` holds only who it is for.
   std::optional<WireFields> asked;
-  std::chrono::steady_clock::time_point began = std::chrono::steady_clock::now();
+  Monotonic began{};
 
   // Of a POST with an Idempotency-Key: scope, body_hash and expires_at are set. Who stores it with its own
   // records, in the same commit, takes it; else the dispatcher stores the answer afterwards.

@@ -119,11 +119,10 @@ void add_call_headers(net::Response& response, const Context& context, const nod
   response.headers.emplace_back(
       "turnpike-queue-ms", fmt::to_string(std::chrono::floor<std::chrono::milliseconds>(queued).count()));
   // Of a stream, up to its first byte: its upstream has worked since its try began.
-  const auto now = std::chrono::steady_clock::now();
-  const bool under_way = answer.stream && answer.times.started != node::CallTimes::SteadyTime{};
-  const Duration upstream =
-      under_way ? std::chrono::duration_cast<Duration>(now - answer.times.started) : answer.times.upstream;
-  const Duration overhead = std::chrono::duration_cast<Duration>(now - context.began) - queued - upstream;
+  const Monotonic now = context.node().now().mono;
+  const bool under_way = answer.stream && answer.times.started != Monotonic{};
+  const Duration upstream = under_way ? now - answer.times.started : answer.times.upstream;
+  const Duration overhead = now - context.began - queued - upstream;
   response.headers.emplace_back("turnpike-overhead-us",
                                 fmt::to_string(std::max<std::int64_t>(0, overhead.count())));
   // Who follows another request in flight is answered without an upstream of its own: that is a hit too.

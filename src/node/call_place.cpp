@@ -20,8 +20,9 @@ void CallPlace::wake(Waiting& waiting, Deliveries& later) {
 
 void CallPlace::try_begins(const engine::JobRow& row) {
   const std::scoped_lock lock(mutex_);
-  try_begun_ = std::chrono::steady_clock::now();
-  if (times_.started == SteadyTime{}) times_.started = try_begun_;
+  try_begun_ = clock_.now().mono;
+  interrupted_ = false;  // that was the try before
+  if (times_.started == Monotonic{}) times_.started = try_begun_;
   serving_.provider = row.provider;
   serving_.model = row.model;
   serving_.model_version = row.model_version;
@@ -29,7 +30,7 @@ void CallPlace::try_begins(const engine::JobRow& row) {
 
 void CallPlace::try_ends() {
   const std::scoped_lock lock(mutex_);
-  times_.upstream += std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now() - try_begun_);
+  times_.upstream += clock_.now().mono - try_begun_;
 }
 
 void CallPlace::head(int status, std::string content_type) {
@@ -37,7 +38,7 @@ void CallPlace::head(int status, std::string content_type) {
   begun_ = true;
   reply_.status = status;
   reply_.content_type = std::move(content_type);
-  times_.first_byte = std::chrono::steady_clock::now();
+  times_.first_byte = clock_.now().mono;
   wake(reader_);
 }
 

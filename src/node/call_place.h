@@ -10,7 +10,6 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -28,13 +27,14 @@ class CachedCall;
 
 class CallPlace final : public provider::ReplySink {
  public:
-  using SteadyTime = std::chrono::steady_clock::time_point;
   static constexpr std::size_t kBytesMax = 64 * 1024;
 
   // `client`: the executor of who waits. `cached`: the answer may be given again; null: it may not.
   CallPlace(boost::asio::any_io_executor client, std::shared_ptr<const provider::WireCall> wire,
-            std::shared_ptr<CachedCall> cached = nullptr)
-      : client_(std::move(client)), wire_(std::move(wire)), cached_(std::move(cached)) {}
+            const Clock& clock, std::shared_ptr<CachedCall> cached = nullptr)
+      : client_(std::move(client)), wire_(std::move(wire)), clock_(clock), cached_(std::move(cached)) {
+    times_.admitted = clock.now().mono;
+  }
 
   const boost::asio::any_io_executor& executor() const { return client_; }
   const std::shared_ptr<const provider::WireCall>& wire() const { return wire_; }
@@ -82,6 +82,7 @@ class CallPlace final : public provider::ReplySink {
 
   const boost::asio::any_io_executor client_;
   const std::shared_ptr<const provider::WireCall> wire_;
+  const Clock& clock_;  // outlives the node's calls
   const std::shared_ptr<CachedCall> cached_;
 
   mutable std::mutex mutex_;
@@ -95,8 +96,8 @@ class CallPlace final : public provider::ReplySink {
   std::optional<engine::AnswerCall> answer_;
   CallReply reply_;
   CallServing serving_;
-  CallTimes times_{.admitted = std::chrono::steady_clock::now()};
-  SteadyTime try_begun_{};
+  CallTimes times_;
+  Monotonic try_begun_{};
 };
 
 }  // namespace turnpike::node

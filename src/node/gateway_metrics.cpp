@@ -98,17 +98,15 @@ const GatewayMetrics::Series& GatewayMetrics::series(const engine::JobRow& row, 
   return series_.insert_or_assign(key_, made).first->second;
 }
 
-void GatewayMetrics::ended(const engine::JobRow& row, const provider::WireCall* wire,
-                           const CallTimes& times) {
-  const auto now = std::chrono::steady_clock::now();
-  const auto whole = std::chrono::duration_cast<Duration>(now - times.admitted);
+void GatewayMetrics::ended(const engine::JobRow& row, const provider::WireCall* wire, const CallTimes& times,
+                           Monotonic now) {
+  const Duration whole = now - times.admitted;
   overhead_.Observe(seconds(std::max(Duration{0}, whole - times.queued() - times.upstream)));
   const std::scoped_lock lock(mutex_);
   const Series& told = series(row, operation_of(wire));
   told.duration->Observe(seconds(whole));
-  if (times.first_byte != CallTimes::SteadyTime{}) {
-    told.first_byte->Observe(
-        seconds(std::chrono::duration_cast<Duration>(times.first_byte - times.admitted)));
+  if (times.first_byte != Monotonic{}) {
+    told.first_byte->Observe(seconds(times.first_byte - times.admitted));
   }
   if (const auto used = amount(row, "tokens_in"); used > 0) told.input->Observe(static_cast<double>(used));
   if (const auto made = amount(row, "tokens_out"); made > 0) told.output->Observe(static_cast<double>(made));

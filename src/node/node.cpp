@@ -165,7 +165,8 @@ void NodeImpl::act(engine::Effect effect, Deliveries& deliveries) {
 void NodeImpl::answer(engine::AnswerCall answer, Deliveries& deliveries) {
   const bool served = !answer.error.has_value();
   const Callers::PlacePtr place = callers_.find(answer.row.id);
-  if (served && place) gateway_metrics_.ended(answer.row, place->wire().get(), place->times());
+  if (served && place)
+    gateway_metrics_.ended(answer.row, place->wire().get(), place->times(), clock_->now().mono);
   if (place && place->cached()) place->cached()->ended(answer.row, !served, clock_->now().wall);
   callers_.answer(std::move(answer), deliveries);
 }

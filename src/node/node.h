@@ -10,7 +10,6 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
-#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -112,15 +111,12 @@ struct CallServing {  // what serves a call, known once its try has begun
   std::string provider, model, model_version;
 };
 struct CallTimes {
-  using SteadyTime = std::chrono::steady_clock::time_point;
-  SteadyTime admitted{};
-  SteadyTime started{};     // of its first try; zero: none has been
-  SteadyTime first_byte{};  // handed on, of a stream; zero: none was
-  Duration upstream{0};     // in tries that have ended
+  Monotonic admitted{};
+  Monotonic started{};     // of its first try; zero: none has been
+  Monotonic first_byte{};  // handed on, of a stream; zero: none was
+  Duration upstream{0};    // in tries that have ended
   // That it waited for room.
-  Duration queued() const {
-    return started == SteadyTime{} ? Duration{0} : std::chrono::duration_cast<Duration>(started - admitted);
-  }
+  Duration queued() const { return started == Monotonic{} ? Duration{0} : started - admitted; }
 };
 
 struct CallAnswer;

@@ -21,10 +21,9 @@ std::string scope_of(const policy::PlanCache& cache, AccountId account) {
 }
 
 // Who followed has waited for an upstream, if not its own.
-void waited(CallAnswer& answer, CallTimes::SteadyTime since) {
-  const auto now = std::chrono::steady_clock::now();
+void waited(CallAnswer& answer, Monotonic since, Monotonic now) {
   answer.times.admitted = answer.times.started = since;
-  answer.times.upstream = std::chrono::duration_cast<Duration>(now - since);
+  answer.times.upstream = now - since;
 }
 
 // What a stream counts is known at its end, when it can no longer be refused: where it counts, it is not
@@ -166,6 +165,7 @@ CallAnswer NodeImpl::answer_again(const CallRequest& request, const CacheTerms& 
     CommitLoop::Turn turn(*loop_);
     row.id = JobId{turn.fresh_id()};
     row.created_at = row.finished_at = turn.now().wall;
+    again.times.admitted = turn.now().mono;
     again.rates = turn.engine().rates(request.account, turn.now());
   }
   row.account = request.account;
@@ -182,7 +182,6 @@ CallAnswer NodeImpl::answer_again(const CallRequest& request, const CacheTerms& 
   if (request.wire && !answer.stream) again.reply.body = answer.body;
   again.reply.stream_end = answer.ending;
   again.serving = {.provider = answer.provider, .model = answer.model, .model_version = answer.version};
-  again.times.admitted = std::chrono::steady_clock::now();
   again.cache = result;
   return again;
 }
@@ -258,7 +257,7 @@ CallAnswer NodeImpl::follow_stream(const CallRequest& request, const CacheTerms&
 // Waits for what another request gets. A Lead: the other gave up, and this one asks now.
 asio::awaitable<NodeImpl::Followed> NodeImpl::follow(const CallRequest& request, const CacheTerms& terms,
                                                      std::shared_ptr<Follower> follower) {
-  const auto since = std::chrono::steady_clock::now();
+  const Monotonic since = now().mono;
   Follower::Item item = co_await follower->next(terms.patience);
   if (auto* lead = std::get_if<Lead>(&item)) co_return Followed(std::move(*lead));
   if (std::holds_alternative<Follower::TimedOut>(item)) {
@@ -273,14 +272,14 @@ asio::awaitable<NodeImpl::Followed> NodeImpl::follow(const CallRequest& request,
   if (auto* landed = std::get_if<Follower::Landed>(&item)) {
     auto replaying = replay(request, terms, std::move(landed->answer), CacheResult::kShared);
     Result<CallAnswer> answer = co_await std::move(replaying);
-    if (answer) waited(*answer, since);
+    if (answer) waited(*answer, since, now().mono);
     co_return Followed(std::move(answer));
   }
   auto* head = std::get_if<Follower::Head>(&item);
   CHECK(head != nullptr);  // before bytes
   cache_metrics_.asked(terms.plan, CacheResult::kShared);
   CallAnswer begun = follow_stream(request, terms, std::move(follower), std::move(head->content_type));
-  waited(begun, since);
+  waited(begun, since, now().mono);
   co_return Followed(std::move(begun));
 }
 

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/time.h"
 #include "provider/json_text.h"
 #include "provider/wire_body.h"
 
@@ -337,8 +338,7 @@ class WireAdapter final : public Provider {
     Outcome outcome = co_await inner_->run(std::move(asked), std::move(progress));
     auto* success = std::get_if<Success>(&outcome);
     if (success == nullptr) co_return outcome;
-    const auto created =
-        std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+    const std::int64_t created = unix_seconds(SystemClock().now().wall);
     Outcome replied = wire_reply(request, std::move(*success), created);
     auto* reply = std::get_if<Success>(&replied);
     if (reply == nullptr || !request.wire->stream) co_return replied;

@@ -301,6 +301,60 @@ TEST_F(ClientTest, StreamsBytesAsTheyComeAndStopsWhenTold) {
   EXPECT_EQ(stopped->status, 200);
 }
 
+// All of a body, read piece by piece; "error: ..." where it breaks.
+asio::awaitable<std::string> read_all(std::shared_ptr<Client> client, std::string url, Duration silence,
+                                      std::promise<void>* first) {
+  ClientRequest request{.url = std::move(url), .headers = {}, .body = {}};
+  auto opened = co_await client->open(std::move(request));
+  if (!opened) co_return "not opened: " + opened.error().cause;
+  std::string all = std::to_string((*opened)->status()) + " ";
+  for (;;) {
+    auto bytes = co_await (*opened)->read(silence);
+    if (!bytes) co_return all + (bytes.error().code == ErrorCode::kUpstreamTimeout ? "late" : "broken");
+    if (bytes->empty()) co_return all;
+    all += *bytes;
+    if (first != nullptr) std::exchange(first, nullptr)->set_value();
+  }
+}
+
+TEST_F(ClientTest, AnOpenAnswerIsReadAsItComesAndItsConnectionIsKept) {
+  std::promise<void> first;
+  auto heard = first.get_future().share();
+  // One connection only: the second request must come over it.
+  ScriptedServer server({[heard](int peer) {
+    read_request(peer);
+    send_bytes(peer, "HTTP/1.1 201 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n");
+    heard.wait_for(kPatience);
+    send_bytes(peer, "3\r\ntwo\r\n0\r\n\r\n");
+    read_request(peer);
+    send_bytes(peer, "HTTP/1.1 100 Continue\r\n\r\n" + kOk);
+  }});
+  const auto read = [&](std::promise<void>* told) {
+    auto task = read_all(client, server.url("/"), seconds(10), told);
+    return asio::co_spawn(threads.context(0), std::move(task), asio::use_future).get();
+  };
+  EXPECT_EQ(read(&first), "201 onetwo");
+  EXPECT_EQ(read(nullptr), "200 ok");
+}
+
+TEST_F(ClientTest, AnOpenAnswerThatFallsSilentOrBreaksOffIsTold) {
+  ScriptedServer server({[](int peer) {
+                           read_request(peer);
+                           send_bytes(peer, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\none");
+                           wait_for_close(peer);
+                         },
+                         [](int peer) {
+                           read_request(peer);
+                           send_bytes(peer, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ntwo");
+                         }});
+  const auto read = [&](Duration silence) {
+    auto task = read_all(client, server.url("/"), silence, nullptr);
+    return asio::co_spawn(threads.context(0), std::move(task), asio::use_future).get();
+  };
+  EXPECT_EQ(read(milliseconds(50)), "200 onelate");
+  EXPECT_EQ(read(seconds(10)), "200 twobroken");
+}
+
 TEST_F(ClientTest, SpeaksOverUnixSockets) {
   TempFolder dir;
   const auto path = dir.path() / "s";

@@ -31,7 +31,7 @@ std::shared_ptr<const provider::WireCall> wire(const std::string& script, bool s
 // --- The place alone: reader and writer on two threads
 
 struct Meeting {
-  Meeting() : place(std::make_shared<CallPlace>(world.threads.context(0).get_executor(), wire(""))) {}
+  Meeting() : place(std::make_shared<CallPlace>(world.threads.context(0).get_executor(), wire(""), clock)) {}
 
   // Writes `count` pieces, until nobody reads; the number that were taken.
   static asio::awaitable<int> write(std::shared_ptr<CallPlace> place, int count, std::atomic<int>* taken) {
@@ -78,6 +78,7 @@ struct Meeting {
   }
 
   World world;
+  SystemClock clock;
   std::shared_ptr<CallPlace> place;
   std::atomic<int> taken = 0;
 };
