@@ -54,12 +54,16 @@ CachedCall::CachedCall(AnswerCache& cache, Terms terms, Lead lead)
     : cache_(cache), terms_(std::move(terms)), lead_(std::move(lead)) {}
 
 void CachedCall::begun(std::string content_type) {
+  const std::scoped_lock lock(mutex_);
+  if (ended_) return;
   begun_ = true;
   answer_->content_type = content_type;
   if (lead_) lead_.head(std::move(content_type));
 }
 
 void CachedCall::add(std::string_view bytes) {
+  const std::scoped_lock lock(mutex_);
+  if (ended_) return;
   if (lead_) lead_.write(bytes);
   if (too_long_) return;
   if (answer_->body.size() + bytes.size() > terms_.bytes_max) {
@@ -73,10 +77,18 @@ void CachedCall::add(std::string_view bytes) {
 }
 
 void CachedCall::cut() {
+  const std::scoped_lock lock(mutex_);
   cut_ = true;
 }
 
+bool CachedCall::followed() const {
+  const std::scoped_lock lock(mutex_);
+  return lead_.followed();
+}
+
 void CachedCall::reply(const CallReply& reply) {
+  const std::scoped_lock lock(mutex_);
+  if (ended_) return;
   replied_ = true;
   status_ = reply.status;
   param_ = reply.param;
@@ -105,6 +117,8 @@ AnswerPtr CachedCall::answer_of(const engine::JobRow& row, Wall now) {
 }
 
 void CachedCall::ended(const engine::JobRow& row, bool refused, Wall now) {
+  const std::scoped_lock lock(mutex_);
+  if (std::exchange(ended_, true)) return;
   const bool whole = !refused && row.state == engine::JobState::kCompleted && status_ == kStatusOk &&
                      terms_.stream == begun_ && !cut_ &&
                      row.artifacts.empty();  // files are kept by their own rules, and not here

@@ -6,6 +6,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 
@@ -17,8 +18,9 @@
 
 namespace turnpike::node {
 
-// Told of the answer by its try's coroutine, and of the end by the committer, after it. One that is dropped
-// without an end gives its flight up.
+// Told of the answer by its try's coroutine, and of the end by the committer: what a try says after it (one
+// whose lease ran out may go on for a while) is passed over. One that is dropped without an end gives its
+// flight up. Thread-safe.
 class CachedCall {
  public:
   struct Terms {
@@ -36,7 +38,7 @@ class CachedCall {
   void begun(std::string content_type);
   void add(std::string_view bytes);
   void cut();  // it does not come whole: a limit ended it, or nobody reads it any more
-  bool followed() const { return lead_.followed(); }
+  bool followed() const;
   // What the client gets beside the row. A later try takes the place of one before.
   void reply(const CallReply& reply);
 
@@ -49,6 +51,9 @@ class CachedCall {
 
   AnswerCache& cache_;
   const Terms terms_;
+
+  mutable std::mutex mutex_;
+  // Guarded by mutex_:
   Lead lead_;
   std::shared_ptr<CachedAnswer> answer_ = std::make_shared<CachedAnswer>();  // while it is gathered
   int status_ = 200;
@@ -57,6 +62,7 @@ class CachedCall {
   bool cut_ = false;
   bool replied_ = false;
   bool too_long_ = false;
+  bool ended_ = false;
 };
 
 // The sink of a try that streams: `client`, and `call` beside it.
