@@ -143,6 +143,21 @@ void AnswerCache::set_limits(const policy::CacheLimits& limits) {
   if (store_) readers_.post_own([this, bytes_max = limits.bytes_max] { store_->set_bytes_max(bytes_max); });
 }
 
+void AnswerCache::flush(Wall now) {
+  if (!store_) return;
+  std::vector<std::pair<CacheKey, AnswerPtr>> waiting;
+  std::vector<std::pair<CacheKey, Wall>> used;
+  {
+    const std::scoped_lock lock(mutex_);
+    waiting.assign(unwritten_.begin(), unwritten_.end());
+    used.assign(touched_.begin(), touched_.end());
+    touched_.clear();
+  }
+  // A reader thread may be writing one of them: it is the same answer.
+  for (const auto& [key, answer] : waiting) store_->put(key, *answer, now);
+  store_->touch(used);
+}
+
 AnswerCache::Totals AnswerCache::totals() const {
   Totals totals;
   if (store_) totals.stored = store_->totals();

@@ -59,6 +59,8 @@ class AnswerCache {
   // Drops what has expired and writes down what was used, on a reader thread.
   void upkeep(Wall now);
   void set_limits(const policy::CacheLimits& limits);
+  // Writes what waits for the disk, before an orderly end. Blocks.
+  void flush(Wall now);
 
   struct Totals {
     AnswerStore::Totals stored;

@@ -242,6 +242,7 @@ void NodeImpl::drain_and_stop(Duration limit) {
     callers_.close();
     const bool ended = runners_->shut(kGroupStopMax);
     hub_->close_all();
+    cache_->flush(clock_->now().wall);
     log_event("node.stopped", {{"idle", done}, {"tasks_ended", ended}});
   });
 }

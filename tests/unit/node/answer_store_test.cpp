@@ -387,6 +387,20 @@ TEST_F(Cache, WhatWaitsForTheDiskIsBounded) {
   EXPECT_EQ(cache->totals().stored.entries, 7U);
 }
 
+TEST_F(Cache, AnOrderlyEndWritesWhatWaits) {
+  open();
+  std::promise<void> gate;
+  readers.post_own([open = gate.get_future().share()] { open.wait(); });
+  cache->keep(key(1), answer(), kStart);
+  EXPECT_EQ(cache->totals().stored.entries, 0U);
+  cache->flush(kStart);
+  EXPECT_EQ(cache->totals().stored.entries, 1U);
+  gate.set_value();
+  settle();
+  EXPECT_EQ(cache->totals().stored.entries, 1U);
+  EXPECT_EQ(cache->totals().unwritten_bytes, 0U);
+}
+
 TEST_F(Cache, WithoutADiskWhatIsHotIsAllThereIs) {
   std::ofstream(folder.path() / "cache") << "a file";
   open();
