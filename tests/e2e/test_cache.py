@@ -45,7 +45,7 @@ def test_JS7_the_same_request_is_asked_once(cached, wire):
     client = on(cached, "own")
     wire.answers["/v1/chat/completions"] = ("application/json", [REPLY])
     before = len(wire.asked)
-    first, again = ask(client, seed=1), ask(client, seed=1, user="someone", metadata={"a": "b"})
+    first, again = ask(client, seed=1), ask(client, seed=1.0, safety_identifier="x", metadata={"a": "b"})
     assert first.headers["turnpike-cache"] == "miss" and first.headers["turnpike-cost-usd"] == "0.000011"
     assert again.headers["turnpike-cache"] == "hit" and again.headers["turnpike-cost-usd"] == "0"
     assert again.body == first.body == REPLY and again.headers["Content-Type"] == first.headers["Content-Type"]
@@ -84,7 +84,7 @@ def test_identical_streams_in_flight_share_one_upstream_and_survive_their_leader
     middle.set()
     assert list(events) == [chunk("b"), "[DONE]"]
     assert len(wire.asked) == before + 1 and tokens(follower) == 0
-    until(lambda: tokens(leader) == 9)
+    until(lambda: tokens(leader) == 9, "the charge of who asked")
 
 
 def test_cache_control_is_honoured(cached, wire):
