@@ -363,7 +363,8 @@ TEST(CacheKey, AFormThatCannotBeReadHasNone) {
   EXPECT_FALSE(cache_key(asked));  // no name
   asked.body = "nothing";
   EXPECT_FALSE(cache_key(asked));
-  asked.body = multipart({{.name = "a", .value = "1", .file = {}, .type = {}}}, "b");
+  const std::string whole = multipart({{.name = "a", .value = "1", .file = {}, .type = {}}}, "b");
+  asked.body = whole;
   asked.content_type = "multipart/form-data";
   EXPECT_FALSE(cache_key(asked));  // no boundary
   const std::vector<Field> many(kFormPartsMax + 1, {.name = "a", .value = "1", .file = {}, .type = {}});
