@@ -110,10 +110,21 @@ void add_call_headers(net::Response& response, const Context& context, const nod
       "turnpike-queue-ms", fmt::to_string(std::chrono::floor<std::chrono::milliseconds>(queued).count()));
   // Of a stream, up to its first byte: its upstream has worked since its try began.
   const Monotonic now = context.node().now().mono;
-  const Duration upstream = answer.stream ? now - answer.times.started : answer.times.upstream;
+  const bool under_way = answer.stream && answer.times.started != Monotonic{};
+  const Duration upstream = under_way ? now - answer.times.started : answer.times.upstream;
   const Duration overhead = now - context.began - queued - upstream;
   response.headers.emplace_back("turnpike-overhead-us",
                                 fmt::to_string(std::max<std::int64_t>(0, overhead.count())));
+  // Who follows another request in flight is answered without an upstream of its own: that is a hit too.
+  const bool shared = answer.cache == node::CacheResult::kShared;
+  if (answer.cache != node::CacheResult::kNone)
+    response.headers.emplace_back("turnpike-cache",
+                                  node::cache_result_name(shared ? node::CacheResult::kHit : answer.cache));
+}
+
+node::CacheControl cache_control(const Context& context) {
+  const std::string* header = context.request.header("cache-control");
+  return header == nullptr ? node::CacheControl{} : node::parse_cache_control(*header);
 }
 
 // A call that has ended: the reply as it came, or why there is none.
@@ -270,7 +281,8 @@ Handled call_wire(Context& context) {
                             .content_type = {},
                             .ask = context.asked->ask,
                             .body = nullptr,
-                            .wire = wire_call(context, operation)};
+                            .wire = wire_call(context, operation),
+                            .cache = cache_control(context)};
   auto calling = context.node().call(std::move(request));
   auto answer = co_await std::move(calling);
   if (!answer) {

@@ -151,6 +151,15 @@ struct NewCall {
   Duration timeout{0};   // of all its tries together; > 0
   JobBodyPtr body;
 };
+// A call that was answered with what an earlier one got.
+struct CachedUse {
+  JobId id;  // fresh, increasing
+  AccountId account;
+  std::string task;
+  std::string provider, model, model_version;  // of the earlier one
+  std::string content_type;
+  Usage used;  // likewise
+};
 struct Admitted {
   bool started = false;  // false: it waits for room
 };
@@ -363,6 +372,9 @@ class Engine {
   // kRateLimited, kConcurrencyLimited (with retry_after), kQuotaExceeded, kCostCapReached (with `limit`),
   // kModelNotAllowed (no price under a hard cap), kNotInPlan (content type), kNotFound (account).
   Result<Admitted> admit(NewCall call, Timestamp now, Changes& out);
+  // Counts a call that needed no upstream: checked as admit() does, against what it used, and charged at once
+  // without a cost. Errors, which change nothing: those of admit().
+  Result<void> count_cached(CachedUse use, Timestamp now, Changes& out);
 
   // --- Jobs
   // A job that is not scheduled holds its worst case from here on; a scheduled one from when it is due, and

@@ -175,6 +175,9 @@ class Engine::State {
   void apply(policy::PolicyPtr policy, std::uint64_t version, std::uint64_t price_version, Timestamp now,
              Changes& out);
 
+  // --- cached.cpp
+  Result<void> count_cached(CachedUse use, Timestamp now, Changes& out);
+
   // --- calls.cpp
   Result<Admitted> admit(NewCall call, Timestamp now, Changes& out);
 

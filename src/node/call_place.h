@@ -23,19 +23,22 @@
 
 namespace turnpike::node {
 
+class CachedCall;
+
 class CallPlace final : public provider::ReplySink {
  public:
   static constexpr std::size_t kBytesMax = 64 * 1024;
 
-  // `client`: the executor of who waits.
+  // `client`: the executor of who waits. `cached`: the answer may be given again; null: it may not.
   CallPlace(boost::asio::any_io_executor client, std::shared_ptr<const provider::WireCall> wire,
-            const Clock& clock)
-      : client_(std::move(client)), wire_(std::move(wire)), clock_(clock) {
+            const Clock& clock, std::shared_ptr<CachedCall> cached = nullptr)
+      : client_(std::move(client)), wire_(std::move(wire)), clock_(clock), cached_(std::move(cached)) {
     times_.admitted = clock.now().mono;
   }
 
   const boost::asio::any_io_executor& executor() const { return client_; }
   const std::shared_ptr<const provider::WireCall>& wire() const { return wire_; }
+  const std::shared_ptr<CachedCall>& cached() const { return cached_; }
 
   // --- The try's side. One try at a time.
   void try_begins(const engine::JobRow& row);
@@ -80,6 +83,7 @@ class CallPlace final : public provider::ReplySink {
   const boost::asio::any_io_executor client_;
   const std::shared_ptr<const provider::WireCall> wire_;
   const Clock& clock_;  // outlives the node's calls
+  const std::shared_ptr<CachedCall> cached_;
 
   mutable std::mutex mutex_;
   // Guarded by mutex_:

@@ -87,6 +87,7 @@ Result<void> NodeImpl::recover() {
   readers_.post_own([this, since = recovered->last_at - kOrphanAge] { artifacts_.sweep(since); });
   hub_ = std::make_shared<EventHub>(recovered->last_batch, *journal_, readers_);
   providers_.replace(providers_.build(*options_.policy));
+  cache_ = std::make_unique<AnswerCache>(options_.data_dir / "cache", options_.policy->cache, readers_);
   loop_ = std::make_unique<CommitLoop>(engine::Engine(options_.policy, options_.engine), *journal_, *clock_,
                                        recovered->last_id, *this, options_.on_fatal);
   cold_ = std::make_unique<ColdReads>(*loop_, *journal_, readers_, options_.on_fatal);
@@ -136,6 +137,7 @@ Result<void> NodeImpl::recover() {
     log_unread(turn.engine().unread_overrides(kUnreadOverridesLogged));
     leases_at_ = turn.now().mono;
     retention_at_ = turn.now().mono + kRetentionEvery;
+    cache_at_ = turn.now().mono + AnswerCache::kTouchEvery;
   }
   if (auto committed = loop_->commit_now(); !committed) return committed;
   loop_->begin();
@@ -171,6 +173,7 @@ void NodeImpl::answer(engine::AnswerCall answer, Deliveries& deliveries) {
   const Callers::PlacePtr place = callers_.find(answer.row.id);
   if (served && place)
     gateway_metrics_.ended(answer.row, place->wire().get(), place->times(), clock_->now().mono);
+  if (place && place->cached()) place->cached()->ended(answer.row, !served, clock_->now().wall);
   callers_.answer(std::move(answer), deliveries);
 }
 
@@ -200,7 +203,11 @@ Duration NodeImpl::upkeep(Timestamp now) {
     const bool more = retain(now);
     retention_at_ = now.mono + (more ? kRetentionAgain : kRetentionEvery);
   }
-  return std::min(leases_at_, retention_at_) - now.mono;
+  if (now.mono >= cache_at_) {
+    cache_->upkeep(now.wall);
+    cache_at_ = now.mono + AnswerCache::kTouchEvery;
+  }
+  return std::min({leases_at_, retention_at_, cache_at_}) - now.mono;
 }
 
 bool NodeImpl::retain(Timestamp now) {
@@ -241,6 +248,7 @@ void NodeImpl::drain_and_stop(Duration limit) {
     callers_.close();
     const bool ended = runners_->shut(kGroupStopMax);
     hub_->close_all();
+    cache_->flush(clock_->now().wall);
     log_event("node.stopped", {{"idle", done}, {"tasks_ended", ended}});
   });
 }

@@ -27,6 +27,7 @@
 #include "engine/engine.h"
 #include "journal/journal.h"
 #include "net/io_threads.h"
+#include "node/answer_cache_control.h"
 #include "node/refusals.h"
 #include "policy/estimate.h"
 #include "policy/load.h"
@@ -97,6 +98,7 @@ struct CallRequest {
   policy::Ask ask;
   engine::JobBodyPtr body;                           // of a task; null where there is a wire call
   std::shared_ptr<const provider::WireCall> wire{};  // over OpenAI's wire
+  CacheControl cache{};                              // as the request's Cache-Control says
 };
 
 // A wire call's answer beside its row.
@@ -142,7 +144,8 @@ struct CallAnswer {
   CallReply reply{};
   CallServing serving{};
   CallTimes times{};
-  std::shared_ptr<CallStream> stream{};  // not null: the answer comes by it
+  std::shared_ptr<CallStream> stream{};    // not null: the answer comes by it
+  CacheResult cache = CacheResult::kNone;  // kHit, kShared: it has no cost, and `usage` is the first answer's
 };
 
 // Who changed the policy in force, and why.

@@ -79,8 +79,19 @@ class Streaming final : public CallStream {
 
 asio::awaitable<Result<CallAnswer>> NodeImpl::call(CallRequest request) {
   if (draining()) co_return stopping();
+  if (auto terms = cache_terms(request)) {
+    auto calling = call_cached(std::move(request), std::move(*terms));
+    co_return co_await std::move(calling);
+  }
+  auto calling = call_upstream(std::move(request), nullptr);
+  co_return co_await std::move(calling);
+}
+
+asio::awaitable<Result<CallAnswer>> NodeImpl::call_upstream(CallRequest request,
+                                                            std::shared_ptr<CachedCall> cached) {
+  if (draining()) co_return stopping();
   const auto executor = co_await asio::this_coro::executor;
-  auto place = std::make_shared<CallPlace>(executor, request.wire, *clock_);
+  auto place = std::make_shared<CallPlace>(executor, request.wire, *clock_, std::move(cached));
   engine::RateView rates;
   {
     CommitLoop::Turn turn(*loop_);

@@ -2,7 +2,7 @@
 //   node.cpp       start, effects of commits, upkeep, drain and the end
 //   node_jobs.cpp  jobs
 //   node_accounts.cpp  accounts, what they use, and what they were refused
-//   node_calls.cpp  calls
+//   node_calls.cpp  calls; node_cached_calls.cpp  those that the cache may answer
 //   node_keep.cpp  records, events, artifacts, policy, numbers
 //   node_operator.cpp  what the operator decides beside the policy
 #pragma once
@@ -12,8 +12,12 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
+#include "node/answer_cache.h"
+#include "node/answer_cache_call.h"
+#include "node/answer_cache_metrics.h"
 #include "node/artifact_store.h"
 #include "node/callers.h"
 #include "node/cold.h"
@@ -143,6 +147,38 @@ class NodeImpl final : public Node, public CommitListener {
   Result<policy::RoutePtr> route_for(const engine::Engine& engine, AccountId account, std::string_view task,
                                      std::string_view model) const;
   Result<engine::NewCall> resolve_call(CommitLoop::Turn& turn, const CallRequest& request);
+  // `cached`: told of what comes; null: the answer is the caller's alone.
+  asio::awaitable<Result<CallAnswer>> call_upstream(CallRequest request, std::shared_ptr<CachedCall> cached);
+
+  // What the cache may do for a call.
+  struct CacheTerms {
+    policy::PlanCache cache;
+    std::string plan;
+    policy::Candidate candidate;  // that would be asked first
+    Duration patience{};          // of who follows, for each thing that comes
+    std::uint64_t bytes_max = 0;
+    CacheKey key;
+  };
+  using Followed = std::variant<Result<CallAnswer>, Lead>;
+  std::optional<CacheTerms> cache_terms(const CallRequest& request);
+  // Both: nothing where the answer is not to be kept.
+  asio::awaitable<std::optional<CacheKey>> find_key(const CallRequest& request, const CacheTerms& terms);
+  static std::optional<CacheKey> key_of(const CallRequest& request, const CacheTerms& terms);
+  asio::awaitable<Result<CallAnswer>> call_cached(CallRequest request, CacheTerms terms);
+  asio::awaitable<Result<CallAnswer>> ask_upstream(CallRequest request, CacheTerms terms, Lead lead,
+                                                   CacheResult result);
+  // The caller awaits it in the scope of what it borrows.
+  asio::awaitable<Followed> follow(const CallRequest& request, const CacheTerms& terms,
+                                   std::shared_ptr<Follower> follower);
+  // Counts a hit as the plan says; durable on return.
+  asio::awaitable<Result<void>> count_again(const CallRequest& request, const CacheTerms& terms,
+                                            AnswerPtr answer);
+  CallAnswer answer_again(const CallRequest& request, const CacheTerms& terms, const CachedAnswer& answer,
+                          CacheResult result);
+  asio::awaitable<Result<CallAnswer>> replay(const CallRequest& request, const CacheTerms& terms,
+                                             AnswerPtr answer, CacheResult result);
+  CallAnswer follow_stream(const CallRequest& request, const CacheTerms& terms,
+                           std::shared_ptr<Follower> follower, std::string content_type);
 
   std::optional<Error> refusal(const SubmitRequest& request) const;
   asio::awaitable<Result<Dedupe>> read_dedupe(AccountId account, std::string key);
@@ -165,6 +201,8 @@ class NodeImpl final : public Node, public CommitListener {
   Readers readers_{kReaderThreads, kReadsWaitingMax};
   ProviderSet providers_;
   ArtifactStore artifacts_;
+  std::unique_ptr<AnswerCache> cache_;
+  CacheMetrics cache_metrics_;
   std::vector<journal::KeyRow> keys_;
   Refusals refusals_;
   LookBudget looks_;  // guarded by the engine's mutex
@@ -178,6 +216,7 @@ class NodeImpl final : public Node, public CommitListener {
 
   Monotonic leases_at_{};     // the committer's own
   Monotonic retention_at_{};  // likewise
+  Monotonic cache_at_{};      // likewise
 
   // In order of need: what stands first outlives what follows.
   std::shared_ptr<EventHub> hub_;

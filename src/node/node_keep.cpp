@@ -81,6 +81,7 @@ std::uint64_t NodeImpl::policy_version() const {
 }
 
 void NodeImpl::put_in_force(policy::PolicyPtr policy, std::uint64_t version, std::uint64_t price_version) {
+  cache_->set_limits(policy->cache);
   const std::scoped_lock lock(policy_mutex_);
   policy_ = std::move(policy);
   policy_version_ = version;
@@ -174,7 +175,8 @@ engine::Engine::Stats NodeImpl::stats() {
 }
 
 std::string NodeImpl::metrics_text() {
-  return metrics_.text(stats(), platform_usage(), hub_->subscribers()) + gateway_metrics_.text();
+  return metrics_.text(stats(), platform_usage(), hub_->subscribers()) + gateway_metrics_.text() +
+         cache_metrics_.text(cache_->totals());
 }
 
 }  // namespace turnpike::node

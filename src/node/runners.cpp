@@ -7,6 +7,7 @@
 #include <utility>
 #include <variant>
 
+#include "node/answer_cache_call.h"
 #include "node/log.h"
 
 namespace turnpike::node {
@@ -192,7 +193,10 @@ asio::awaitable<Runners::Ending> Runners::serve(LivePtr live, ProviderSet::Servi
                             .work_dir = {},
                             .timeout = start.timeout,
                             .wire = live->place ? live->place->wire() : nullptr};
-  if (request.wire && request.wire->stream) request.sink = live->place;
+  if (request.wire && request.wire->stream) {
+    request.sink = live->place;
+    if (live->place->cached()) request.sink = cached_sink(live->place, live->place->cached());
+  }
   // A sandbox writes no file; a job for it that names none costs no turn of another thread. Nor does a call
   // that goes over the wire as it came.
   const bool with_folder = request.wire ? serving.kind == policy::ProviderKind::kExec
@@ -244,6 +248,7 @@ void Runners::put_reply(const Live& live, provider::Outcome& outcome) {
     reply.body = std::move(failure->reply);
     reply.param = std::move(failure->param);
   }
+  if (live.place->cached()) live.place->cached()->reply(reply);
   live.place->put_reply(std::move(reply));
 }
 

@@ -1,6 +1,6 @@
 // The sections of a configuration, one function each. They are read in this order, whatever the order in the
 // file, so that each finds what it refers to: server, providers, models, aliases, content_types, plans,
-// accounts, store, webhooks, endpoints, prices, teams and platform, rules, flags. A name with mistakes in it
+// accounts, store, webhooks, endpoints, cache, prices, teams and platform, rules, flags. A name with mistakes in it
 // is known all the same: a mistake is reported once, not at every use.
 #pragma once
 
@@ -25,6 +25,7 @@ void read_accounts(const Value& value, Policy& policy);
 void read_store(const Value& value, Policy& policy);
 void read_webhooks(const Value& value, Policy& policy);
 void read_endpoints(const Value& value, Policy& policy);
+void read_cache(const Value& value, Policy& policy);
 void read_content_types(const Value& value, Policy& policy);
 void read_prices(const Value& value, Policy& policy);
 void read_groups(const Value& teams, const Value& platform, Policy& policy);
@@ -55,6 +56,8 @@ void read_task_providers(const std::string& task, const Value& entry, const Poli
 void read_promise(Map& map, const Policy& policy, Promise& out);
 // The keys that an account may have of its own: those of a plan that are no other plan's business.
 void read_overrides(Map& map, const Policy& policy, Plan& out);
+// The key `cache` of a plan; the tasks must be known.
+void read_plan_cache(const Value& value, const Policy& policy, std::optional<PlanCache>& out);
 // The values of a price table as text.
 std::string canonical_text(const PriceTable& prices);
 

@@ -185,6 +185,7 @@ void read_overrides(Map& map, const Policy& policy, Plan& plan) {
   const bool pinned_well = read_model_policy(models, policy, plan);
   // What plans start from is no plan yet, and is looked at in each of them.
   if (pinned_well && !plan.name.empty()) check_model_policy(models, policy, plan);
+  read_plan_cache(map.at("cache"), policy, plan.cache);
   map.at("features").each([&](const std::string& name, const Value& value) {
     bool on = false;
     if (value.flag(on)) plan.features[name] = on;

@@ -15,6 +15,7 @@
 #include "base/money.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "policy/cache.h"
 #include "policy/http_task.h"
 #include "policy/meters.h"
 #include "policy/models.h"
@@ -164,6 +165,7 @@ struct Plan {
       providers;  // task -> providers in order; a task not named: the model's order
   ModelPolicy models;
   std::map<std::string, bool> features;
+  std::optional<PlanCache> cache;  // nullopt: answers are not kept
 
   bool has_task(std::string_view task) const;
   friend bool operator==(const Plan&, const Plan&) = default;
@@ -394,6 +396,7 @@ struct Policy {
   Store store;
   Accounts accounts;
   Webhooks webhooks;
+  CacheLimits cache;
   std::map<std::string, Pool, std::less<>> pools;  // by name: server.slots and one for each provider without
   std::map<std::string, Provider, std::less<>> providers;
   std::map<std::string, Model, std::less<>> models;
