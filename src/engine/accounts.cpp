@@ -118,6 +118,8 @@ Result<Engine::EnsuredAccount> Engine::State::ensure_account(std::string_view us
   EnsuredAccount answer{.row = account.row, .created = false, .previous_plan = {}};
   if (!set_plan || plan.empty() || plan == account.row.plan) return answer;
   answer.previous_plan = account.row.plan;
+  // A period that is over is closed by the plan that it was lived by.
+  if (!account.books.empty()) open_book(account, now, out);
   move_to_plan(account, plan, by, now, out);
   answer.row = account.row;
   finish(now, out);

@@ -89,13 +89,11 @@ Result<Admitted> Engine::State::admit(NewCall call, Timestamp now, Changes& out)
   if (!want) return std::unexpected(std::move(want.error()));
   if (auto refused = call_refusal(*account, *want, now)) return std::unexpected(std::move(*refused));
 
-  const std::int64_t tokens = want->amounts[policy::Meter::kTokens];
   for (Payer* payer : payers(*account)) {
-    if (payer == nullptr) continue;
-    payer->rates.take(promise_of(*payer).rates, tokens, now.mono);
-    ++payer->calls;
+    if (payer != nullptr) ++payer->calls;
   }
   Job& job = jobs_.try_emplace(call.id).first->second;
+  take_rates(*account, job, want->amounts[policy::Meter::kTokens], now);
   job.call = true;
   job.at_once = account->plan->admission == policy::Admission::kFast && !near_a_limit(*account, *want, now);
   job.timeout = call.timeout;

@@ -74,10 +74,9 @@ void Engine::State::start(Queue& queue, const Order::Pick& pick, Job& job, Durat
       row.hold = take(account, want, false, now, out);
     }
     for (Payer* payer : payers(account)) {
-      if (payer == nullptr) continue;
-      payer->rates.take(promise_of(*payer).rates, row.hold->amounts[policy::Meter::kTokens], now.mono);
-      ++payer->running;
+      if (payer != nullptr) ++payer->running;
     }
+    take_rates(account, job, row.hold->amounts[policy::Meter::kTokens], now);
   }
 
   Try attempt{.id = TryId{try_ids_.next(now.wall)},
