@@ -273,7 +273,7 @@ void Engine::State::recover_books(std::vector<PeriodRow> rows, Timestamp now, Ch
       if (payer.scope == Scope::kAccount) entry.account_period = held.start;
       if (payer.scope == Scope::kTeam) entry.team_period = held.start;
       if (payer.scope == Scope::kPlatform) entry.platform_period = held.start;
-      held.used += held.calls_held;
+      if (options_.fault != Fault::kCallsForgotten) held.used += held.calls_held;
       held.held -= held.calls_held;
       held.cost_used += held.cost_calls_held;
       held.cost_held -= held.cost_calls_held;
@@ -286,7 +286,7 @@ void Engine::State::recover_books(std::vector<PeriodRow> rows, Timestamp now, Ch
       }
       mark(payer, book);
       tell_thresholds(payer, book, now, out);
-      out.mutations.emplace_back(AddEntry{std::move(entry)});
+      if (options_.fault != Fault::kCallsForgotten) out.mutations.emplace_back(AddEntry{std::move(entry)});
     }
   };
   for (const auto& [id, account] : accounts_) take_calls(*account);

@@ -87,7 +87,11 @@ Result<Admitted> Engine::State::admit(NewCall call, Timestamp now, Changes& out)
   auto want = want_of(*account, call.estimate, policy::Meter::kCalls, std::move(call.content_type),
                       call.candidate.price, call.candidate.remote, call.extras);
   if (!want) return std::unexpected(std::move(want.error()));
-  if (auto refused = call_refusal(*account, *want, now)) return std::unexpected(std::move(*refused));
+  if (auto refused = call_refusal(*account, *want, now)) {
+    if (options_.fault == Fault::kRefusalTakesRate && refused->code == ErrorCode::kQuotaExceeded)
+      account->rates.take(account->plan->promise.rates, 1, now.mono);
+    return std::unexpected(std::move(*refused));
+  }
 
   for (Payer* payer : payers(*account)) {
     if (payer != nullptr) ++payer->calls;
@@ -127,7 +131,7 @@ Result<Admitted> Engine::State::admit(NewCall call, Timestamp now, Changes& out)
 
 // The call has ended: its row, with what it was charged, goes to who waits for it.
 void Engine::State::answer(Job& job, const std::string& team, std::optional<Error> error, Changes& out) {
-  --find_account(job.row.account)->calls;
+  if (!error || options_.fault != Fault::kCallStaysCounted) --find_account(job.row.account)->calls;
   --platform_.calls;
   if (Group* group = team_named(team)) --group->calls;
   release_hold(job.row, true);

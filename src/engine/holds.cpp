@@ -196,7 +196,7 @@ void Engine::State::close_book(Payer& payer, Book& book, Timestamp now, Changes&
   if (payer.scope != Scope::kAccount) return;
   auto& account = static_cast<Account&>(payer);
   std::vector<Grant>& grants = account.row.grants;
-  if (!grants.empty()) {
+  if (!grants.empty() && options_.fault != Fault::kGrantSpentTwice) {
     const std::vector<Grant> before = grants;
     pay_with(grants, account.plan->promise, book.row);
     std::erase_if(grants, [&](const Grant& g) { return left_of(g) == 0 || !in_force(g, now.wall); });
@@ -240,7 +240,7 @@ std::int64_t Engine::State::granted(const Payer& payer, Wall now, Matches matche
   if (grants.empty()) return 0;
   const bool to_be_paid =
       !account.books.empty() && account.books.back().row.current && now >= account.books.back().row.end;
-  if (!to_be_paid) return sum(grants);
+  if (!to_be_paid || options_.fault == Fault::kGrantThereTwice) return sum(grants);
   // The period that is over has not been closed yet: what it used of them is not there a second time.
   std::vector<Grant> rest = grants;
   pay_with(rest, account.plan->promise, account.books.back().row);
@@ -450,7 +450,7 @@ void Engine::State::take_rates(Account& account, Job& job, std::int64_t tokens, 
   const auto all = payers(account);
   for (std::size_t i = 0; i < all.size(); ++i) {
     job.tokens_taken[i] = {};
-    if (all[i] == nullptr) continue;
+    if (all[i] == nullptr || options_.fault == Fault::kRateNotTaken) continue;
     job.tokens_taken[i] = {all[i], all[i]->rates.take(promise_of(*all[i]).rates, tokens, now.mono)};
   }
 }

@@ -304,6 +304,7 @@ void Engine::State::fail_job(Job& job, JobError error, Timestamp now, Changes& o
     answer(job, row.hold ? row.hold->team : std::string(), std::nullopt, out);
     return;
   }
+  if (options_.fault == Fault::kContentKept && row.hold) row.hold->content.clear();
   release_hold(row, false);
   remember(row, {.kind = HistoryKind::kFailed,
                  .at = now.wall,

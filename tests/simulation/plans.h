@@ -17,6 +17,9 @@ class PolicyBuilder {
   PolicyBuilder& pool(const std::string& name, std::uint32_t slots, std::uint32_t headroom = 0);
   PolicyBuilder& price(const std::string& pool, policy::PricePtr price, bool remote);
   PolicyBuilder& plan(policy::Plan plan);
+  PolicyBuilder& team(policy::Group team);
+  PolicyBuilder& platform(policy::Group platform);
+  PolicyBuilder& content_types(std::vector<std::string> types);
   // In permille, by rank: low, standard, high, critical.
   PolicyBuilder& shares(std::uint32_t low, std::uint32_t standard, std::uint32_t high,
                         std::uint32_t critical);
@@ -35,7 +38,15 @@ struct PolicyShape {
   std::size_t plans = 4;
   std::size_t pools = 2;
   bool shares = true;  // classes have guaranteed shares
+  std::size_t teams = 2;
+  std::int64_t slots_max = 8;  // of a pool
+  bool grandfather = true;
+  bool daily = false;                   // all periods are days
+  std::uint64_t limits_permille = 120;  // how often something is limited
+  std::int64_t scale = 1;               // of quotas and caps
 };
+policy::Promise random_promise(Random& random, const PolicyShape& shape);
+policy::PricePtr random_price(Random& random);
 policy::PolicyPtr random_policy(Random& random, const PolicyShape& shape);
 
 }  // namespace turnpike::simulation
