@@ -121,6 +121,8 @@ Result<Engine::EnsuredAccount> Engine::State::ensure_account(std::string_view us
   EnsuredAccount answer{.row = account.row, .created = false, .previous_plan = {}};
   if (!set_plan || plan.empty() || plan == account.row.plan) return answer;
   answer.previous_plan = account.row.plan;
+  // A period that is over is closed by the plan that it was lived by.
+  if (!account.books.empty()) open_book(account, now, out);
   move_to_plan(account, plan, by, now, out);
   answer.row = account.row;
   finish(now, out);
@@ -279,7 +281,7 @@ void Engine::State::recover_books(std::vector<PeriodRow> rows, Timestamp now, Ch
       if (payer.scope == Scope::kAccount) entry.account_period = held.start;
       if (payer.scope == Scope::kTeam) entry.team_period = held.start;
       if (payer.scope == Scope::kPlatform) entry.platform_period = held.start;
-      held.used += held.calls_held;
+      if (options_.fault != Fault::kCallsForgotten) held.used += held.calls_held;
       held.held -= held.calls_held;
       held.cost_used += held.cost_calls_held;
       held.cost_held -= held.cost_calls_held;
@@ -292,7 +294,7 @@ void Engine::State::recover_books(std::vector<PeriodRow> rows, Timestamp now, Ch
       }
       mark(payer, book);
       tell_thresholds(payer, book, now, out);
-      out.mutations.emplace_back(AddEntry{std::move(entry)});
+      if (options_.fault != Fault::kCallsForgotten) out.mutations.emplace_back(AddEntry{std::move(entry)});
     }
   };
   for (const auto& [id, account] : accounts_) take_calls(*account);

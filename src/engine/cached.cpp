@@ -26,12 +26,9 @@ Result<void> Engine::State::count_cached(CachedUse use, Timestamp now, Changes& 
                       std::move(use.content_type), nothing(), false, {});
   if (!want) return std::unexpected(std::move(want.error()));
   if (auto refused = call_refusal(*account, *want, now)) return std::unexpected(std::move(*refused));
-  for (Payer* payer : payers(*account)) {
-    if (payer == nullptr) continue;
-    payer->rates.take(promise_of(*payer).rates, want->amounts[policy::Meter::kTokens], now.mono);
-  }
   // It begins and ends here: what it holds is charged at once.
   Job job;
+  take_rates(*account, job, want->amounts[policy::Meter::kTokens], now);
   job.account = account;
   job.call = true;
   JobRow& row = job.row;

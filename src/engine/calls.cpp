@@ -99,16 +99,18 @@ Result<Admitted> Engine::State::admit(NewCall call, Timestamp now, Changes& out)
   auto want = want_of(*account, call.estimate, policy::Meter::kCalls, std::move(call.content_type),
                       *call.route, call.extras);
   if (!want) return std::unexpected(std::move(want.error()));
-  if (auto refused = call_refusal(*account, *want, now)) return std::unexpected(std::move(*refused));
+  if (auto refused = call_refusal(*account, *want, now)) {
+    if (options_.fault == Fault::kRefusalTakesRate && refused->code == ErrorCode::kQuotaExceeded)
+      account->rates.take(account->plan->promise.rates, 1, now.mono);
+    return std::unexpected(std::move(*refused));
+  }
 
-  const std::int64_t tokens = want->amounts[policy::Meter::kTokens];
   for (Payer* payer : payers(*account)) {
-    if (payer == nullptr) continue;
-    payer->rates.take(promise_of(*payer).rates, tokens, now.mono);
-    ++payer->calls;
+    if (payer != nullptr) ++payer->calls;
   }
   Job& job = jobs_.try_emplace(call.id).first->second;
   job.account = account;
+  take_rates(*account, job, want->amounts[policy::Meter::kTokens], now);
   job.call = true;
   job.at_once = account->plan->admission == policy::Admission::kFast && !near_a_limit(*account, *want, now);
   job.deadline = now.mono + call.timeout;
@@ -137,7 +139,7 @@ Result<Admitted> Engine::State::admit(NewCall call, Timestamp now, Changes& out)
 
 // The call has ended: its row, with what it was charged, goes to who waits for it.
 void Engine::State::answer(Job& job, const std::string& team, std::optional<Error> error, Changes& out) {
-  --job.account->calls;
+  if (!error || options_.fault != Fault::kCallStaysCounted) --job.account->calls;
   --platform_.calls;
   if (Group* group = team_named(team)) --group->calls;
   release_hold(*job.account, job.row, true);

@@ -304,6 +304,13 @@ enum class Fault : std::uint8_t {
   kSettledTwice,      // a late report of a lost try is charged beside what was charged for it
   kCurrentPeriod,     // use is charged to the period in which it is settled
   kExpiredByPause,    // leases run out while the whole process stood still
+  kRateNotTaken,      // a rate is asked, and what begins takes nothing from it
+  kRefusalTakesRate,  // a call that is refused for its quota has taken from its rate
+  kCallsForgotten,    // what calls held at a crash is let go instead of taken as used
+  kGrantSpentTwice,   // what a period used of a grant is there again in the next
+  kGrantThereTwice,   // likewise, until the period that is over has been closed
+  kContentKept,       // a job that fails keeps its count of its content type
+  kCallStaysCounted,  // a call that found no room in time counts as one at once for ever
 };
 
 struct EngineOptions {

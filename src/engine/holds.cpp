@@ -65,6 +65,26 @@ void spend_grants(std::vector<Grant>& grants, std::int64_t over, Wall began, Wal
   }
 }
 
+// A period that is over pays with grants for all that it used, and holds, beyond the plan.
+void pay_with(std::vector<Grant>& grants, const policy::Promise& promise, const PeriodRow& row) {
+  for (std::size_t i = 0; i < kMeterCount; ++i) {
+    if (!promise.quotas.meters[i]) continue;
+    const std::int64_t beyond = row.used.of[i] + row.held.of[i] - *promise.quotas.meters[i];
+    spend_grants(grants, beyond, row.start, row.end, [i](const Grant& g) { return g.meter == meter_at(i); });
+  }
+  for (const PeriodRow::Content& content : row.content) {
+    const auto quota = promise.quotas.content.find(content.type);
+    if (quota == promise.quotas.content.end() || !quota->second) continue;
+    spend_grants(grants, content.used + content.held - *quota->second, row.start, row.end,
+                 [&](const Grant& g) { return g.content == content.type; });
+  }
+  if (promise.cost_cap) {
+    const Money beyond = row.cost_used + row.cost_held - promise.cost_cap->monthly;
+    spend_grants(grants, beyond.nanos, row.start, row.end,
+                 [](const Grant& g) { return !g.meter && g.content.empty(); });
+  }
+}
+
 Amounts over(const Amounts& used, const Amounts& held) {
   Amounts debt;
   for (std::size_t i = 0; i < kMeterCount; ++i)
@@ -176,27 +196,9 @@ void Engine::State::close_book(Payer& payer, Book& book, Timestamp now, Changes&
   if (payer.scope != Scope::kAccount) return;
   auto& account = static_cast<Account&>(payer);
   std::vector<Grant>& grants = account.row.grants;
-  if (!grants.empty()) {
+  if (!grants.empty() && options_.fault != Fault::kGrantSpentTwice) {
     const std::vector<Grant> before = grants;
-    const policy::Promise& promise = account.plan->promise;
-    const PeriodRow& row = book.row;
-    for (std::size_t i = 0; i < kMeterCount; ++i) {
-      if (!promise.quotas.meters[i]) continue;
-      const std::int64_t beyond = row.used.of[i] + row.held.of[i] - *promise.quotas.meters[i];
-      spend_grants(grants, beyond, row.start, row.end,
-                   [i](const Grant& g) { return g.meter == meter_at(i); });
-    }
-    for (const PeriodRow::Content& content : row.content) {
-      const auto quota = promise.quotas.content.find(content.type);
-      if (quota == promise.quotas.content.end() || !quota->second) continue;
-      spend_grants(grants, content.used + content.held - *quota->second, row.start, row.end,
-                   [&](const Grant& g) { return g.content == content.type; });
-    }
-    if (promise.cost_cap) {
-      const Money beyond = row.cost_used + row.cost_held - promise.cost_cap->monthly;
-      spend_grants(grants, beyond.nanos, row.start, row.end,
-                   [](const Grant& g) { return !g.meter && g.content.empty(); });
-    }
+    pay_with(grants, account.plan->promise, book.row);
     std::erase_if(grants, [&](const Grant& g) { return left_of(g) == 0 || !in_force(g, now.wall); });
     if (grants != before) out.mutations.emplace_back(PutAccount{account.row});
   }
@@ -225,13 +227,31 @@ void Engine::State::each_book(const Account& account, const Of& of, Each each) {
   visit(&platform_, of.platform_period);
 }
 
+template <typename Matches>
+std::int64_t Engine::State::granted(const Payer& payer, Wall now, Matches matches) const {
+  if (payer.scope != Scope::kAccount) return 0;
+  const auto& account = static_cast<const Account&>(payer);
+  const auto sum = [&](const std::vector<Grant>& grants) {
+    std::int64_t left = 0;
+    for (const Grant& grant : grants)
+      if (matches(grant) && in_force(grant, now)) left += left_of(grant);
+    return left;
+  };
+  const std::vector<Grant>& grants = account.row.grants;
+  if (grants.empty()) return 0;
+  const bool to_be_paid =
+      !account.books.empty() && account.books.back().row.current && now >= account.books.back().row.end;
+  if (!to_be_paid || options_.fault == Fault::kGrantThereTwice) return sum(grants);
+  // The period that is over has not been closed yet: what it used of them is not there a second time.
+  std::vector<Grant> rest = grants;
+  pay_with(rest, account.plan->promise, account.books.back().row);
+  return sum(rest);
+}
+
 std::optional<std::int64_t> Engine::State::limit_of(const Payer& payer, Meter meter, Wall now) const {
-  auto limit = promise_of(payer).quotas.meters[index_of(meter)];
-  if (!limit || payer.scope != Scope::kAccount) return limit;
-  for (const Grant& grant : static_cast<const Account&>(payer).row.grants) {
-    if (grant.meter == meter && in_force(grant, now)) *limit += left_of(grant);
-  }
-  return limit;
+  const auto limit = promise_of(payer).quotas.meters[index_of(meter)];
+  if (!limit) return std::nullopt;
+  return *limit + granted(payer, now, [meter](const Grant& grant) { return grant.meter == meter; });
 }
 
 std::optional<std::int64_t> Engine::State::limit_of(const Payer& payer, std::string_view content,
@@ -239,23 +259,15 @@ std::optional<std::int64_t> Engine::State::limit_of(const Payer& payer, std::str
   const auto& quotas = promise_of(payer).quotas.content;
   const auto found = quotas.find(content);
   if (found == quotas.end() || !found->second) return std::nullopt;
-  std::int64_t limit = *found->second;
-  if (payer.scope != Scope::kAccount) return limit;
-  for (const Grant& grant : static_cast<const Account&>(payer).row.grants) {
-    if (grant.content == content && in_force(grant, now)) limit += left_of(grant);
-  }
-  return limit;
+  return *found->second +
+         granted(payer, now, [content](const Grant& grant) { return grant.content == content; });
 }
 
 std::optional<Money> Engine::State::cap_of(const Payer& payer, Wall now) const {
   const auto& cap = promise_of(payer).cost_cap;
   if (!cap) return std::nullopt;
-  Money limit = cap->monthly;
-  if (payer.scope != Scope::kAccount) return limit;
-  for (const Grant& grant : static_cast<const Account&>(payer).row.grants) {
-    if (!grant.meter && grant.content.empty() && in_force(grant, now)) limit += Money{left_of(grant)};
-  }
-  return limit;
+  return cap->monthly +
+         Money{granted(payer, now, [](const Grant& grant) { return !grant.meter && grant.content.empty(); })};
 }
 
 bool Engine::State::hard_stop(const Account& account) const {
@@ -452,6 +464,37 @@ bool Engine::State::near_a_limit(const Account& account, const Want& want, Times
 
 // --- Taking and giving back
 
+void Engine::State::take_rates(Account& account, Job& job, std::int64_t tokens, Timestamp now) {
+  const auto all = payers(account);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    job.tokens_taken[i] = {};
+    if (all[i] == nullptr || options_.fault == Fault::kRateNotTaken) continue;
+    job.tokens_taken[i] = {all[i], all[i]->rates.take(promise_of(*all[i]).rates, tokens, now.mono)};
+  }
+}
+
+// Those that it took from: the account may be in another team by now.
+void Engine::State::correct_rates(Job& job, std::int64_t tokens, Timestamp now) {
+  for (const auto& [payer, taken] : job.tokens_taken) {
+    if (payer == nullptr) continue;
+    if (payer->rates.correct(promise_of(*payer).rates, tokens, taken, now.mono)) let_delayed_in(*payer, now);
+  }
+}
+
+void Engine::State::let_delayed_in(Payer& payer, Timestamp now) {
+  if (payer.scope == Scope::kAccount) {
+    sync_rings(static_cast<Account&>(payer), now);
+    return;
+  }
+  std::vector<Account*> delayed;
+  for (const auto& [at, id] : rate_timers_) {
+    if (delayed.size() >= kDelayedLookMax) break;  // the others come with their timers
+    Account* account = find_account(id);
+    if (payer.scope == Scope::kPlatform || account->group == &payer) delayed.push_back(account);
+  }
+  for (Account* account : delayed) sync_rings(*account, now);
+}
+
 Hold Engine::State::take(Account& account, Want want, bool call, Timestamp now, Changes& out) {
   Hold hold;
   hold.amounts = want.amounts;
@@ -598,11 +641,7 @@ void Engine::State::charge_completed(Job& job, TryId id, const Usage& usage, Tim
   entry.debt = std::max(Money{}, entry.cost - hold.cost);
   entry.content = hold.content;
   row.cost += entry.cost;
-  for (Payer* payer : payers(account)) {
-    if (payer == nullptr) continue;
-    payer->rates.correct(promise_of(*payer).rates,
-                         entry.meters[Meter::kTokens] - hold.amounts[Meter::kTokens], now.mono);
-  }
+  correct_rates(job, entry.meters[Meter::kTokens], now);
   let_go(account, hold, job.call);
   const Amounts debt = over(entry.meters, hold.amounts);
   post(account, std::move(entry), debt, now, out);

@@ -81,22 +81,24 @@ Duration RateState::wait(const policy::Rates& rates, std::int64_t tokens, Monoto
   return longest;
 }
 
-void RateState::take(const policy::Rates& rates, std::int64_t tokens, Monotonic now) {
+Duration RateState::take(const policy::Rates& rates, std::int64_t tokens, Monotonic now) {
   if (rates.rps) rps_ = std::max(rps_, now) + Duration{of_seconds(rates).unit()};
   if (rates.rpm) rpm_ = std::max(rpm_, now) + Duration{of_minutes(rates).unit()};
-  if (rates.tpm && tokens > 0) tpm_ = std::max(tpm_, now) + Duration{of_tokens(rates).time_of(tokens)};
+  if (!rates.tpm || tokens <= 0) return Duration{0};
+  const Duration taken{of_tokens(rates).time_of(tokens)};
+  tpm_ = std::max(tpm_, now) + taken;
+  return taken;
 }
 
-void RateState::correct(const policy::Rates& rates, std::int64_t tokens, Monotonic now) {
-  if (!rates.tpm || tokens == 0) return;
-  const Bucket bucket = of_tokens(rates);
-  if (tokens > 0) {
-    tpm_ = std::max(tpm_, now) + Duration{bucket.time_of(tokens)};
+bool RateState::correct(const policy::Rates& rates, std::int64_t tokens, Duration taken, Monotonic now) {
+  if (!rates.tpm || taken == Duration{0}) return false;
+  const Duration used{of_tokens(rates).time_of(std::max<std::int64_t>(0, tokens))};
+  if (used > taken) {
+    tpm_ = std::max(tpm_, now) + (used - taken);
   } else {
-    // Rounded down: nothing is given back that was not taken.
-    const Wide micros = Wide{-tokens} * bucket.window / bucket.rate;
-    tpm_ -= Duration{static_cast<std::int64_t>(std::min<Wide>(micros, kFarAhead))};
+    tpm_ -= taken - used;
   }
+  return used < taken;
 }
 
 RateView RateState::view(const policy::Rates& rates, Monotonic now) const {

@@ -16,10 +16,11 @@ class RateState {
   // How long until one piece of work that takes `tokens` may begin; 0: now. Work larger than the whole bucket
   // of tokens begins when the bucket is full.
   Duration wait(const policy::Rates& rates, std::int64_t tokens, Monotonic now) const;
-  // It begins now: wait() was 0.
-  void take(const policy::Rates& rates, std::int64_t tokens, Monotonic now);
-  // It has used `tokens` more (or less) than it took.
-  void correct(const policy::Rates& rates, std::int64_t tokens, Monotonic now);
+  // It begins now: wait() was 0. Returns the time in which the tokens it takes fill again; 0: it took none.
+  Duration take(const policy::Rates& rates, std::int64_t tokens, Monotonic now);
+  // What was `taken` turned out to be `tokens`. Never gives back more than was taken, even where the rate has
+  // changed since. True: something was given back.
+  bool correct(const policy::Rates& rates, std::int64_t tokens, Duration taken, Monotonic now);
   RateView view(const policy::Rates& rates, Monotonic now) const;
   // Which of them makes work wait longest: "requests_per_second", "requests_per_minute", "tokens_per_minute".
   const char* tightest(const policy::Rates& rates, std::int64_t tokens, Monotonic now) const;

@@ -126,6 +126,8 @@ struct Job {
   bool at_once = false;      // may start before its hold is durable
   Monotonic deadline{};      // of the call
   Monotonic patience_end{};  // while it waits: its place in State::patience_
+  // What its tokens took from the rates of each payer, until it is known what it used.
+  std::array<std::pair<Payer*, Duration>, 3> tokens_taken{};
 };
 
 // A live try holds a slot of its account and of its pool until it is settled or its lease has run out.
@@ -280,6 +282,9 @@ class Engine::State {
   template <typename Of, typename Each>
   void each_book(const Account& account, const Of& of, Each each);
   void mark(Payer& payer, Book& book);
+  // What the payer's grants that match add to a limit.
+  template <typename Matches>
+  std::int64_t granted(const Payer& payer, Wall now, Matches matches) const;
   std::optional<std::int64_t> limit_of(const Payer& payer, policy::Meter meter, Wall now) const;
   std::optional<std::int64_t> limit_of(const Payer& payer, std::string_view content, Wall now) const;
   std::optional<Money> cap_of(const Payer& payer, Wall now) const;
@@ -298,6 +303,10 @@ class Engine::State {
   bool could_ever(const Account& account, const Want& want, Timestamp now) const;
   Error refused(const Payer& payer, std::string meter, ErrorCode code, std::array<std::string, 4> figures,
                 const Book* book, Timestamp now) const;
+  void take_rates(Account& account, Job& job, std::int64_t tokens, Timestamp now);
+  void correct_rates(Job& job, std::int64_t tokens, Timestamp now);
+  // Its rate lets more through than its accounts' timers know.
+  void let_delayed_in(Payer& payer, Timestamp now);
   bool near_a_limit(const Account& account, const Want& want, Timestamp now) const;
   Hold take(Account& account, Want want, bool call, Timestamp now, Changes& out);
   void let_go(const Account& account, const Hold& hold, bool call);
@@ -469,6 +478,7 @@ constexpr std::size_t kTimedWindowMax = 4'096;
 // is the hot path; more where somebody asks.
 constexpr std::size_t kSubmitWalkMax = 64;
 constexpr std::size_t kAskWalkMax = 512;
+constexpr std::size_t kDelayedLookMax = 256;  // accounts looked at anew when tokens are given back to a rate
 constexpr std::size_t kHoldersShown = 10;
 constexpr std::size_t kPositionAccountsMax = 128;  // accounts in the pool's rings up to which they are played
 

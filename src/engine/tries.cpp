@@ -123,10 +123,10 @@ void Engine::State::start(Queue& queue, const Order::Pick& pick, Job& job, Durat
       row.hold = take(account, want, false, now, out);
     }
     for (Payer* payer : payers(account)) {
-      if (payer == nullptr) continue;
-      payer->rates.take(promise_of(*payer).rates, row.hold->amounts[policy::Meter::kTokens], now.mono);
-      ++payer->running;
+      if (payer != nullptr) ++payer->running;
     }
+    // What goes on elsewhere has begun already.
+    if (!row.falls_back) take_rates(account, job, row.hold->amounts[policy::Meter::kTokens], now);
   }
 
   Try attempt{.id = TryId{try_ids_.next(now.wall)},
@@ -378,6 +378,7 @@ void Engine::State::fail_job(Job& job, JobError error, Timestamp now, Changes& o
     answer(job, row.hold ? row.hold->team : std::string(), std::nullopt, out);
     return;
   }
+  if (options_.fault == Fault::kContentKept && row.hold) row.hold->content.clear();
   release_hold(*job.account, row, false);
   remember(row, {.kind = HistoryKind::kFailed,
                  .at = now.wall,

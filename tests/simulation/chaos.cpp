@@ -5,13 +5,13 @@
 #include <algorithm>
 
 #include "simulation/plans.h"
+#include "simulation/random_work.h"
 #include "simulation/violation.h"
 #include "simulation/world.h"
 
 namespace turnpike::simulation {
 
 using engine::ColdJob;
-using policy::FailureClass;
 using std::chrono::hours;
 using std::chrono::milliseconds;
 using std::chrono::minutes;
@@ -22,6 +22,7 @@ namespace {
 constexpr std::size_t kStashMax = 12;
 constexpr int kRereadsMax = 8;
 constexpr std::uint32_t kSettlingMinutes = 600;
+constexpr std::uint64_t kCrowdEvery = 100;
 
 WorldOptions world_options(const SeedOptions& options, Random& random) {
   WorldOptions world{.seed = options.seed, .verbose = options.verbose, .broken = options.broken};
@@ -43,15 +44,18 @@ class Chaos {
  public:
   Chaos(const SeedOptions& options, Random random, Tally& tally)
       : random_(random),
+        generous_(random_.chance(150)),
         shape_{.plans = static_cast<std::size_t>(random_.between(2, 5)),
                .pools = static_cast<std::size_t>(random_.between(1, 3)),
-               .shares = random_.chance(500)},
+               .shares = random_.chance(500),
+               .daily = generous_,
+               .limits_permille = generous_ ? 300U : 120U},
         world_(world_options(options, random_), random_policy(random_, shape_), tally) {
     const std::int64_t users = random_.between(1, 10);
     for (std::int64_t i = 0; i < users; ++i) users_.push_back(fmt::format("user{}", i));
     pace_ = milliseconds(random_.between(5, 1500));
     crowd_ = random_.chance(300);
-    world_.fate = [this](const engine::StartTry&) { return random_fate(); };
+    world_.fate = [this](const engine::StartTry&) { return random_fate(random_, calm_); };
   }
 
   void run(std::uint32_t steps, std::uint32_t& step) {
@@ -64,11 +68,12 @@ class Chaos {
   }
 
  private:
-  Fate random_fate();
   void act();
-  policy::RoutePtr some_route();
   void submit();
   void submit_reading_key(engine::NewJob job, int rereads_left);
+  void call();
+  void change_account();
+  std::string some_pool() { return fmt::format("p{}", random_.below(shape_.pools)); }
   void cancel();
   void cancel_reread(JobId id, int rereads_left);
   void retry();
@@ -84,6 +89,7 @@ class Chaos {
   Tally& tally() { return world_.tally(); }
 
   Random random_;
+  bool generous_ = false;  // many grants, much that is limited, and days pass
   PolicyShape shape_;
   World world_;
   std::vector<std::string> users_;
@@ -93,27 +99,6 @@ class Chaos {
   bool crowd_ = false;  // far more comes than can run
   bool calm_ = false;
 };
-
-Fate Chaos::random_fate() {
-  Fate fate;
-  const std::int64_t longest = random_.chance(100) ? 60'000'000 : random_.chance(500) ? 6'000'000 : 300'000;
-  fate.after = Duration{random_.between(0, longest)};
-  if (calm_) return fate;
-  const std::uint64_t kind = random_.below(1000);
-  fate.reports_again = random_.chance(150);
-  if (kind < 680) {
-    fate.ignores_stop = random_.chance(300);
-  } else if (kind < 850) {
-    fate.kind = Fate::Kind::kFails;
-    fate.failure = static_cast<FailureClass>(random_.below(policy::kFailureClassCount));
-    if (random_.chance(200)) fate.retry_after = seconds(random_.between(0, 20));
-  } else if (kind < 930) {
-    fate.kind = Fate::Kind::kSilent;
-  } else {
-    fate.kind = Fate::Kind::kHangs;
-  }
-  return fate;
-}
 
 AccountId Chaos::some_account() {
   const std::string& user = users_[random_.below(users_.size())];
@@ -132,33 +117,27 @@ JobId Chaos::some_job() {
 
 void Chaos::act() {
   const std::uint64_t dice = random_.below(1000);
-  if (dice < (crowd_ ? 700 : 550)) return submit();
+  if (dice < (crowd_ ? 570 : 440)) return submit();
+  if (dice < 650) return call();
+  if (dice < 690) return change_account();
   if (dice < 750) return cancel();
   if (dice < 810) return retry();
   if (dice < 860) return stash();
   if (dice < 885) return change_plan();
   if (dice < 905) return apply();
   if (dice < 915) return drain();
-  if (dice < 925) {
+  if (dice < (generous_ ? 945 : 925)) {
     tally().add(Seen::kWallJumps);
-    if (random_.chance(100)) return world_.jump_wall(hours(25));
+    if (random_.chance(generous_ ? 800 : 100)) return world_.jump_wall(hours(25));
     return world_.jump_wall(random_.chance(500) ? hours(1) : -hours(1));
   }
-  if (dice < 935) {
+  if (dice < (generous_ ? 950 : 935)) {
     tally().add(Seen::kLongPauses);
     return world_.run_for(Duration{random_.between(0, Duration(minutes(3)).count())});
   }
   if (dice < 980) return look();
   if (dice < 985) return world_.stand_still(world_.options().engine.lease * random_.between(1, 4));
   crash();
-}
-
-policy::RoutePtr Chaos::some_route() {
-  policy::Candidate one = candidate(fmt::format("p{}", random_.below(shape_.pools)));
-  one.price = world_.policy()->price(one.provider, one.upstream_model);
-  const auto provider = world_.policy()->providers.find(one.provider);
-  one.remote = provider != world_.policy()->providers.end() && policy::is_remote(provider->second.kind);
-  return std::make_shared<const policy::Route>(policy::Route{.candidates = {std::move(one)}});
 }
 
 void Chaos::submit() {
@@ -169,11 +148,9 @@ void Chaos::submit() {
     job.id = world_.fresh_job_id();
     job.account = account;
     job.task = fmt::format("task{}", random_.below(3));
-    job.route = some_route();
-    job.estimate[policy::Meter::kInputTokens] = random_.between(0, 150);
-    job.estimate[policy::Meter::kOutputTokens] = random_.between(0, 150);
-    job.estimate[policy::Meter::kTokens] =
-        job.estimate[policy::Meter::kInputTokens] + job.estimate[policy::Meter::kOutputTokens];
+    job.route = routed(priced_candidate(*world_.policy(), some_pool()));
+    job.content_type = random_content(random_, *world_.policy());
+    job.estimate = random_estimate(random_);
     if (random_.chance(300)) job.priority = static_cast<std::int32_t>(random_.between(-3, 3));
     if (random_.chance(150)) {
       job.run_at = world_.now().wall + seconds(random_.between(0, 120));
@@ -215,6 +192,20 @@ void Chaos::submit_reading_key(engine::NewJob job, int rereads_left) {
     world_.commit_all();
     submit_reading_key(std::move(job), rereads_left - 1);
   }
+}
+
+void Chaos::call() {
+  const std::int64_t count = random_.chance(200) ? random_.between(2, 10) : 1;
+  const AccountId account = some_account();
+  for (std::int64_t i = 0; i < count; ++i)
+    world_.admit(random_call(random_, *world_.policy(), world_.fresh_job_id(), account, some_pool()));
+}
+
+void Chaos::change_account() {
+  const AccountId account = some_account();
+  world_.change(account, random_change(random_, *world_.policy(), world_.checker().plan_of(account),
+                                       *world_.engine().account(account), world_.fresh_grant_id(),
+                                       world_.now().wall, generous_));
 }
 
 void Chaos::cancel() {
@@ -340,10 +331,20 @@ void Chaos::settle_down() {
   for (std::size_t i = 0; i < shape_.plans; ++i)
     builder.plan(simple_plan(fmt::format("plan{}", i), policy::PriorityClass::kStandard));
   world_.apply(builder.build());
+  for (const engine::AccountRow& row : world_.engine().accounts({}, SIZE_MAX)) {
+    if (row.plan_version == 0 && row.overrides.empty()) continue;
+    engine::Engine::AccountChange plain;
+    plain.plan = row.plan == "plan0" ? "plan1" : "plan0";
+    plain.overrides = "";
+    plain.by = "simulation";
+    world_.change(row.id, std::move(plain));
+  }
   for (std::uint32_t i = 0; i < kSettlingMinutes; ++i) {
     world_.run_for(minutes(1));
     const auto stats = world_.engine().stats();
-    if (stats.queued + stats.scheduled == 0 && world_.checker().live().empty()) break;
+    if (stats.queued + stats.scheduled == 0 && world_.checker().live().empty() &&
+        world_.checker().calls().open() == 0)
+      break;
   }
   world_.commit_all();
   world_.recount();
@@ -360,6 +361,7 @@ void run_chaos(const SeedOptions& options, Tally& tally, std::uint32_t& step) {
 }
 
 void run_seed(const SeedOptions& options, Tally& tally, std::uint32_t& step) {
+  if (options.seed % kCrowdEvery == kCrowdEvery / 2) return run_crowd(options, tally, step);
   if (options.seed % 16 == 7) return run_positions(options, tally, step);
   if (options.seed % 16 == 15) return run_shares(options, tally, step);
   run_chaos(options, tally, step);

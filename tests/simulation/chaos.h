@@ -21,6 +21,7 @@ void run_seed(const SeedOptions& options, Tally& tally, std::uint32_t& step);
 // The kinds of worlds that seeds make: each by its own rules.
 void run_chaos(const SeedOptions& options, Tally& tally, std::uint32_t& step);
 void run_positions(const SeedOptions& options, Tally& tally, std::uint32_t& step);
+void run_crowd(const SeedOptions& options, Tally& tally, std::uint32_t& step);
 void run_shares(const SeedOptions& options, Tally& tally, std::uint32_t& step);
 
 }  // namespace turnpike::simulation

@@ -13,26 +13,13 @@ using engine::JobState;
 using policy::class_index;
 using policy::PriorityClass;
 
-namespace {
-
-constexpr bool below_high(PriorityClass c) {
-  return c < PriorityClass::kHigh;
-}
-
-}  // namespace
-
-void Checker::set_policy(policy::PolicyPtr policy) {
-  policy_ = std::move(policy);
+void Checker::set_policy(policy::PolicyPtr policy, std::uint64_t version) {
+  policy_ = policy;
+  promises_.set_policy(std::move(policy), version);
   for (auto& [name, books] : pools_) {
     books.earned_permille = {};
     books.spent = {};
   }
-}
-
-const policy::Plan& Checker::plan_of(AccountId id) const {
-  const engine::AccountRow* row = ledger_.account(id);
-  const policy::Plan* plan = row ? policy_->plan(row->plan) : nullptr;
-  return plan ? *plan : *policy_->plan(policy_->accounts.default_plan);
 }
 
 const policy::Pool* Checker::pool(const std::string& name) const {
@@ -58,6 +45,9 @@ void Checker::pass_time(Timestamp now) {
     for (const auto& [queue, waiting] : ledger_.queues())
       if (queue.second == name && !waiting.queued.empty())
         waits[class_index(plan_of(queue.first).priority_class)] = true;
+    for (const auto& [queue, waiting] : calls_.waiting())
+      if (queue.second == name && !waiting.empty())
+        waits[class_index(plan_of(queue.first).priority_class)] = true;
     for (std::size_t c = 0; c < policy::kClassCount; ++c) {
       books.share_max[c] = std::max(books.share_max[c], policy_->share_permille[c]);
       if (waits[c]) {
@@ -71,39 +61,95 @@ void Checker::pass_time(Timestamp now) {
     if (attempt.before_higher) pools_[attempt.pool].spent[class_index(attempt.priority_class)] += passed;
 }
 
+void Checker::admitted(CallBook::Call call) {
+  for (const Who& who : promises_.payers(call.account))
+    rates_.took(who, promises_.of(who).rates, call.id, call.hold.amounts[policy::Meter::kTokens], accounted_);
+  books_.hold(call.id, call.account, call.hold);
+  calls_.admit(std::move(call));
+}
+
 void Checker::observe(const Command& command, const engine::Changes& out, const engine::Engine& engine,
                       Timestamp now) {
   tally_->add(Seen::kCommands);
+  if (command.name == "advance") behind_ = command.advanced_part;
+  books_.before(out, ledger_);
   const std::vector<TryId> over = end_tries(command, engine, now);
+  end_rates(command, now);
   see_refills(out);
-  std::size_t starts = 0;
+  std::size_t starts = 0, next_effect = 0;
   for (const auto& mutation : out.mutations) {
     if (const auto* account = std::get_if<engine::PutAccount>(&mutation)) ledger_.put(account->row);
     if (const auto* count = std::get_if<engine::PutQueueCount>(&mutation)) ledger_.put(*count);
     if (const auto* job = std::get_if<engine::PutJob>(&mutation)) {
+      if (job->row.current_try && !live_.contains(job->row.current_try))
+        see_calls(out, next_effect, job->row.current_try, now);
       const std::size_t before = live_.size();
       see_job(command, job->row, out.batch, over, now);
       starts += live_.size() - before;
     }
   }
-  const auto told = std::ranges::count_if(
-      out.effects, [](const engine::Effect& e) { return std::holds_alternative<engine::StartTry>(e); });
+  see_calls(out, next_effect, {}, now);
+  const auto told = std::ranges::count_if(out.effects, [](const engine::Effect& e) {
+    const auto* start = std::get_if<engine::StartTry>(&e);
+    return start != nullptr && !start->call;
+  });
   require(static_cast<std::size_t>(told) == starts, "I1", "{}: {} jobs became processing, {} were started",
           command.name, starts, told);
   see_starts(out);
-  books_.observe(
-      out, engine, *policy_, [this](AccountId id) -> const policy::Plan& { return plan_of(id); },
-      command.name == "recover");
+  const bool whole = ++commands_ % whole_every_ == 0 || command.name == "recover";
+  books_.observe(out, engine, ledger_, command.name, now, whole);
+  if (command.name == "apply") check_grandfathered();
+  if (command.advanced_all) check_due(now);
+  if (!whole) return;
   check_tries(engine);
   check_counts(engine);
   check_no_idle_slot(engine, now);
-  if (command.advanced_all) check_due(now);
+}
+
+// Who was subscribed when a plan with `grandfather` changed is written to live by it as it was.
+void Checker::check_grandfathered() const {
+  for (const AccountId id : promises_.grandfathered()) {
+    require(ledger_.account(id)->plan_version == promises_.version() - 1, "plans",
+            "{} was to stay on its plan as it was", to_string(id));
+    tally_->add(Seen::kGrandfathered);
+  }
+}
+
+void Checker::see_calls(const engine::Changes& out, std::size_t& next, TryId until, Timestamp now) {
+  for (; next < out.effects.size(); ++next) {
+    if (const auto* start = std::get_if<engine::StartTry>(&out.effects[next])) {
+      if (until && start->try_id == until) return;
+      if (start->call) see_call_start(*start, now);
+    }
+    if (const auto* answer = std::get_if<engine::AnswerCall>(&out.effects[next])) {
+      calls_.answer(*answer, out.batch, now, draining_);
+      rates_.ended(answer->row.id);
+    }
+  }
+}
+
+// What has completed has used what was reported, and rates are corrected by it.
+void Checker::end_rates(const Command& command, Timestamp now) {
+  for (const auto& [id, work] : over_jobs_) {
+    const JobRow* row = ledger_.job(work);
+    const CallBook::Call* call = calls_.find(work);
+    const bool believed = call != nullptr || (row != nullptr && row->current_try == id);
+    if (id != command.settled || !command.completed || !believed) {
+      rates_.ended(work);
+      continue;
+    }
+    const engine::Hold& hold = call != nullptr ? call->hold : *row->hold;
+    std::int64_t tokens = policy::amounts_of(*command.completed)[policy::Meter::kTokens];
+    if (tokens == 0 && hold.may_bill) tokens = hold.amounts[policy::Meter::kTokens];
+    rates_.corrected(work, tokens, promises_, now.mono);
+  }
 }
 
 std::vector<TryId> Checker::end_tries(const Command& command, const engine::Engine& engine, Timestamp now) {
   std::vector<TryId> still = engine.live_tries();
   std::ranges::sort(still);
   std::vector<TryId> over = std::exchange(lost_with_process_, {});
+  over_jobs_.clear();
   for (auto it = live_.begin(); it != live_.end();) {
     if (std::ranges::binary_search(still, it->first)) {
       require(it->first != command.settled, "I3", "{} was settled and is still live", to_string(it->first));
@@ -119,9 +165,14 @@ std::vector<TryId> Checker::end_tries(const Command& command, const engine::Engi
     PoolBooks& books = pools_[attempt.pool];
     --books.running;
     if (below_high(attempt.priority_class)) --books.running_low;
-    --live_by_account_[attempt.account];
+    if (!attempt.call) {
+      --live_by_account_[attempt.account];
+      --live_by_team_[attempt.team];
+      --live_jobs_;
+    }
     live_by_job_.erase(attempt.job);
     over.push_back(it->first);
+    over_jobs_.emplace_back(it->first, attempt.job);
     it = live_.erase(it);
   }
   require(!command.settled || std::ranges::find(over, command.settled) != over.end(), "I4",
@@ -140,85 +191,6 @@ void Checker::see_job(const Command& command, const JobRow& row, engine::Batch b
   count_transition(before, row, *tally_);
   ledger_.put(row, batch);
   if (starts) see_start(row, now);
-}
-
-bool Checker::may_run(const QueueName& name, const WaitingJobs& waiting) const {
-  if (waiting.queued.empty()) return false;
-  const auto cap = plan_of(name.first).limits.concurrent_jobs;
-  if (cap && running(name.first) >= *cap) return false;
-  const auto refills = refills_.find(name);
-  return refills == refills_.end() || refills->second.empty();
-}
-
-bool Checker::higher_class_waits(const JobRow& row, PriorityClass own) const {
-  return std::ranges::any_of(ledger_.queues(), [&](const auto& each) {
-    return each.first.second == row.pool && plan_of(each.first.first).priority_class > own &&
-           may_run(each.first, each.second);
-  });
-}
-
-void Checker::see_start(const JobRow& row, Timestamp now) {
-  const policy::Plan& plan = plan_of(row.account);
-  const policy::Pool* own_pool = pool(row.pool);
-  const PriorityClass own = plan.priority_class;
-  const std::string id = to_string(row.id);
-  tally_->add(Seen::kStarts);
-  require(!draining_, "drain", "{} started while draining", id);
-  require(row.current_try && decided_.insert(row.current_try).second, "I4", "the id of {} was used before",
-          to_string(row.current_try));
-  require(!live_by_job_.contains(row.id), "I3", "{} started with a live try", id);
-  const auto cap = plan.limits.concurrent_jobs;
-  require(!cap || running(row.account) < *cap, "I2", "{} started: {} of {} running", id, running(row.account),
-          cap.value_or(0));
-  PoolBooks& books = pools_[row.pool];
-  require(own_pool != nullptr && books.running < own_pool->slots, "I2", "{} started in the full pool {}", id,
-          row.pool);
-  require(!below_high(own) || books.running_low + own_pool->headroom < own_pool->slots, "I7",
-          "{} started within the headroom of {}", id, row.pool);
-  if (const auto rest = ledger_.queues().find({row.account, row.pool});
-      rest != ledger_.queues().end() && !rest->second.queued.empty()) {
-    const engine::QueueKey& best = *rest->second.queued.begin();
-    require(BestFirst{}({row.priority, row.id}, best), "I7", "{} started before {} of the same account", id,
-            to_string(best.second));
-  }
-
-  const bool before_higher = higher_class_waits(row, own);
-  if (before_higher) {
-    tally_->add(Seen::kOwedStarts);
-    const std::size_t c = class_index(own);
-    // What it may be owed: its share of what was consumed, and what could have piled up before these books
-    // began.
-    const std::int64_t slack =
-        4 * std::int64_t{own_pool->slots} * std::max<std::int64_t>(longest_.count(), 1'000'000);
-    require(books.share_max[c] > 0 && books.spent[c] <= books.earned_permille[c] / 1000 + slack, "I7",
-            "{} of class {} started before a higher class, which it was not owed (share {}, took {} us, owed "
-            "{} us)",
-            id, policy::class_name(own), books.share_max[c], books.spent[c], books.earned_permille[c] / 1000);
-  }
-  ++books.running;
-  if (below_high(own)) ++books.running_low;
-  ++live_by_account_[row.account];
-  live_by_job_[row.id] = row.current_try;
-  live_[row.current_try] = {.job = row.id,
-                            .account = row.account,
-                            .pool = row.pool,
-                            .priority_class = own,
-                            .started = now.mono,
-                            .lease_until = now.mono + options_.lease,
-                            .before_higher = before_higher};
-}
-
-void Checker::see_starts(const engine::Changes& out) const {
-  for (const auto& effect : out.effects) {
-    if (const auto* start = std::get_if<engine::StartTry>(&effect)) {
-      const auto cap = plan_of(start->row.account).limits.concurrent_jobs;
-      require(start->limit == cap, "I2", "{} was started with limit {} instead of {}",
-              to_string(start->row.id), start->limit.value_or(0), cap.value_or(0));
-      require(start->active <= running(start->row.account), "I2", "{} was started as number {} of {}",
-              to_string(start->row.id), start->active, running(start->row.account));
-      require(start->timeout > Duration::zero(), "start", "{} has no time to run", to_string(start->row.id));
-    }
-  }
 }
 
 void Checker::see_refills(const engine::Changes& out) {
@@ -280,20 +252,30 @@ void Checker::check_counts(const engine::Engine& engine) const {
 
 void Checker::check_no_idle_slot(const engine::Engine& engine, Timestamp now) const {
   if (draining_) return;
-  const auto idle = engine.startable(now);
-  require(!idle, "I10", "{} could start", to_string(idle.value_or(JobId{})));
-  for (const auto& [name, waiting] : ledger_.queues()) {
-    const policy::Pool* own = pool(name.second);
-    if (!own || !may_run(name, waiting)) continue;
-    const auto books = pools_.find(name.second);
-    const std::uint32_t used = books == pools_.end() ? 0 : books->second.running;
-    const std::uint32_t low = books == pools_.end() ? 0 : books->second.running_low;
-    if (used >= own->slots) continue;
-    const bool kept_free =
-        below_high(plan_of(name.first).priority_class) && low + own->headroom >= own->slots;
-    require(kept_free, "I10", "{} of {} waits though {} uses {} of {} slots",
-            to_string(waiting.queued.begin()->second), to_string(name.first), name.second, used, own->slots);
+  if (!behind_) {
+    // What a rate lets through in this very instant waits for its timer, which is due in it.
+    const auto idle = engine.startable({.mono = now.mono - Duration{1}, .wall = now.wall});
+    require(!idle, "I10", "{} could start", to_string(idle.value_or(JobId{})));
   }
+  for (const auto& [name, waiting] : ledger_.queues()) {
+    if (pool(name.second) != nullptr && may_run(name, waiting, now))
+      check_idle_slot_of(name, to_string(waiting.queued.begin()->second));
+  }
+  for (const auto& [name, waiting] : calls_.waiting()) {
+    if (pool(name.second) != nullptr && !waiting.empty())
+      check_idle_slot_of(name, to_string(*waiting.begin()));
+  }
+}
+
+void Checker::check_idle_slot_of(const QueueName& name, const std::string& who) const {
+  const policy::Pool& own = *pool(name.second);
+  const auto books = pools_.find(name.second);
+  const std::uint32_t used = books == pools_.end() ? 0 : books->second.running;
+  const std::uint32_t low = books == pools_.end() ? 0 : books->second.running_low;
+  if (used >= own.slots) return;
+  const bool kept_free = below_high(plan_of(name.first).priority_class) && low + own.headroom >= own.slots;
+  require(kept_free, "I10", "{} of {} waits though {} uses {} of {} slots", who, to_string(name.first),
+          name.second, used, own.slots);
 }
 
 void Checker::check_due(Timestamp now) const {
@@ -305,9 +287,11 @@ void Checker::check_due(Timestamp now) const {
             to_string(ledger_.expiring().begin()->second));
   for (const auto& [id, attempt] : live_)
     require(attempt.lease_until > now.mono, "I3", "{} is live beyond its lease", to_string(id));
+  calls_.check_patience(now);
 }
 
 void Checker::committed(const journal::Commit& commit) {
+  calls_.committed(commit.batch);
   for (const auto& mutation : commit.mutations) {
     const auto* job = std::get_if<engine::PutJob>(&mutation);
     if (!job) continue;
@@ -315,6 +299,15 @@ void Checker::committed(const journal::Commit& commit) {
             to_string(job->row.id));
     if (job->row.state == JobState::kCompleted) completed_.insert(job->row.id);
   }
+}
+
+void Checker::call_released(const engine::StartTry& start, engine::Batch durable) {
+  // Its id is written nowhere before the call has ended. After a crash it may be given again where the clock
+  // is set back, which does no harm: no report of a call outlives the process.
+  const auto call = calls_.all().find(start.row.id);
+  if (call == calls_.all().end()) return;  // answered already, as lost
+  require(start.at_once || call->second.admitted <= durable, "N1",
+          "{} was started before its hold was committed", to_string(start.row.id));
 }
 
 void Checker::released(const engine::StartTry& start, const std::optional<journal::StoredJob>& stored) {
@@ -327,11 +320,17 @@ void Checker::released(const engine::StartTry& start, const std::optional<journa
   released_.insert(start.try_id);
 }
 
-void Checker::restarted(const journal::Recovered& recovered, const std::vector<JobRow>& rows) {
+void Checker::restarted(const journal::Recovered& recovered, const std::vector<JobRow>& rows,
+                        const std::vector<engine::PeriodRow>& periods,
+                        const std::vector<engine::LedgerEntry>& entries) {
   ledger_ = Ledger{};
   live_.clear();
   live_by_account_.clear();
   live_by_job_.clear();
+  live_by_team_.clear();
+  live_jobs_ = 0;
+  behind_ = false;
+  rates_.clear();
   pools_.clear();
   refills_.clear();
   scheduled_refills_.clear();
@@ -346,6 +345,7 @@ void Checker::restarted(const journal::Recovered& recovered, const std::vector<J
     ledger_.put(row, recovered.last_batch);
     if (row.state == JobState::kProcessing) lost_with_process_.push_back(row.current_try);
   }
+  books_.restarted(periods, entries, rows, calls_.crashed(recovered.last_batch));
   for (const JobId id : acknowledged_)
     require(ledger_.job(id) != nullptr, "I1", "{} was acknowledged and is missing", to_string(id));
   for (const JobId id : completed_)
@@ -377,6 +377,7 @@ void Checker::all_ended() const {
     require(ended(row->state), "I1", "{} is still {} after everything has come to rest", to_string(id),
             job_state_name(row->state));
   }
+  require(calls_.open() == 0, "calls", "{} calls were never answered", calls_.open());
   books_.all_ended();
 }
 

@@ -124,7 +124,7 @@ class Flood {
     job.id = JobId{ids_.next(now_.wall)};
     job.account = account;
     job.task = policy::class_name(kClasses[class_of_.at(account)]);
-    job.route = std::make_shared<const policy::Route>(policy::Route{.candidates = {candidate("p0")}});
+    job.route = routed(candidate("p0"));
     Changes out = changes();
     (void)engine_.submit(std::move(job), now_, out);
     took_place(out);

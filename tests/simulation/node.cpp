@@ -160,7 +160,8 @@ void World::crash(bool durable, Duration downtime) {
   ++life_;
   // The children died with their parent; some of what they reported is still on its way.
   for (const auto& [id, running] : running_) {
-    if (random_.chance(300))
+    // Nobody knows a call any more: its connections died with the process.
+    if (!running.call && random_.chance(300))
       later(
           Duration{random_.between(0, 5'000'000)},
           [this, dead = id] {
@@ -182,19 +183,23 @@ void World::start_engine(Timestamp at) {
   open_ = Open{};
   open_.changes.batch = recovered->last_batch + 1;
   checker_.pass_time(at);
-  checker_.restarted(*recovered, rows_of(journal_));
   verify_books();
   const auto entries = journal_.ledger({}, std::nullopt, SIZE_MAX);
   require(entries.has_value(), "journal", "the ledger does not read");
-  checker_.books().restarted(journal_.period_rows(), entries->entries, rows_of(journal_));
+  checker_.restarted(*recovered, rows_of(journal_), journal_.period_rows(), entries->entries);
   engine::Recovery recovery{.accounts = recovered->accounts,
                             .queues = recovered->queues,
                             .processing = {},
                             .periods = recovered->periods,
                             .policies = {},
                             .policy_version = policy_version_,
-                            .price_version = 1,
+                            .price_version = policy_version_,
                             .last_id = recovered->last_id};
+  const auto policies = checker_.promises().policies();
+  for (const auto& account : recovered->accounts) {
+    if (account.plan_version != 0)
+      recovery.policies.emplace(account.plan_version, policies.at(account.plan_version));
+  }
   for (const auto& stored : recovered->processing) recovery.processing.push_back(stored.row);
   tally_->add(Seen::kRecoveredProcessing, recovery.processing.size());
   if (!recovery.processing.empty() && breaks(NodeFault::kForgetsProcessing, 500))
@@ -218,34 +223,53 @@ void World::release(const engine::Effect& effect) {
     tally_->add(Seen::kColdExpiries);
     answer_expiry(expired->job, kColdReadsMax);
   }
+  if (const auto* answer = std::get_if<engine::AnswerCall>(&effect)) checker_.call_answered(answer->row.id);
 }
 
 void World::start_try(const engine::StartTry& start) {
-  const auto stored = journal_.job(start.row.id, true);
-  checker_.released(start, stored ? *stored : std::nullopt);
-  require((*stored)->body != nullptr, "I1", "{} lost its input", to_string(start.row.id));
-  if (!start.body) tally_->add(Seen::kBodiesReadBack);
+  if (start.call) {
+    checker_.call_released(start, journal_.last_batch());
+    require(start.body != nullptr, "calls", "the call {} lost its input", to_string(start.row.id));
+  } else {
+    const auto stored = journal_.job(start.row.id, true);
+    checker_.released(start, stored ? *stored : std::nullopt);
+    require((*stored)->body != nullptr, "I1", "{} lost its input", to_string(start.row.id));
+    if (!start.body) tally_->add(Seen::kBodiesReadBack);
+  }
   if (on_start) on_start(start);
   say("start {} of {} as {}", to_string(start.row.id), to_string(start.row.account), to_string(start.try_id));
   const Fate it = fate(start);
-  running_[start.try_id] = {.job = start.row.id, .fate = it};
+  const policy::Amounts held = start.row.hold ? start.row.hold->amounts : policy::Amounts{};
+  running_[start.try_id] = {.job = start.row.id, .fate = it, .held = held, .call = start.call};
   if (it.kind == Fate::Kind::kCompletes || it.kind == Fate::Kind::kFails)
     later(it.after, [this, id = start.try_id] { end_try(id); });
   if (it.kind == Fate::Kind::kSilent && it.reports_again)
     settle_after(start.try_id, options_.engine.lease + it.after + Duration{1},
-                 engine::TryCompleted{.output = "{}", .artifacts = {}, .usage = some_usage()});
+                 engine::TryCompleted{.output = "{}", .artifacts = {}, .usage = some_usage(held)});
 }
 
-// Mostly less than was held, now and then more.
-engine::Usage World::some_usage() {
-  return {{"tokens_in", random_.between(0, random_.chance(50) ? 400 : 100)},
-          {"tokens_out", random_.between(0, 100)}};
+// Mostly less than was held, now and then more; what nothing was held of is now and then used all the same.
+engine::Usage World::some_usage(const policy::Amounts& held) {
+  using policy::Meter;
+  engine::Usage usage;
+  const bool more = random_.chance(50);
+  for (const Meter meter : {Meter::kInputTokens, Meter::kOutputTokens, Meter::kCharacters, Meter::kAudioMs,
+                            Meter::kVideoMs, Meter::kImages, Meter::kPixels}) {
+    if (random_.chance(30)) continue;  // the provider does not say
+    const std::int64_t most = held[meter] > 0 ? held[meter] * (more ? 3 : 1) : random_.chance(10) ? 20 : 0;
+    if (most == 0) continue;
+    const std::int64_t used = random_.between(0, most);
+    usage.emplace_back(policy::meter_name(meter).usage, used);
+    if (meter == Meter::kInputTokens && random_.chance(300))
+      usage.emplace_back(policy::meter_name(Meter::kCachedTokens).usage, random_.between(0, used));
+  }
+  return usage;
 }
 
 // What a try that did not complete is billed: mostly nothing, or something, or nobody knows.
-std::optional<engine::Usage> World::some_bill() {
+std::optional<engine::Usage> World::some_bill(const policy::Amounts& held) {
   if (random_.chance(600)) return engine::Usage{};
-  if (random_.chance(500)) return some_usage();
+  if (random_.chance(500)) return some_usage(held);
   return std::nullopt;
 }
 
@@ -253,13 +277,15 @@ void World::end_try(TryId id) {
   const auto it = running_.find(id);
   if (it == running_.end()) return;  // stopped before
   const Fate fate_of_it = it->second.fate;
+  const policy::Amounts held = it->second.held;
   running_.erase(it);
-  engine::TryOutcome outcome = engine::TryCompleted{.output = "{}", .artifacts = {}, .usage = some_usage()};
+  engine::TryOutcome outcome =
+      engine::TryCompleted{.output = "{}", .artifacts = {}, .usage = some_usage(held)};
   if (fate_of_it.kind == Fate::Kind::kFails)
     outcome = engine::TryFailed{.failure = fate_of_it.failure,
                                 .message = "as told",
                                 .retry_after = fate_of_it.retry_after,
-                                .billed = some_bill()};
+                                .billed = some_bill(held)};
   settle(id, outcome);
   if (fate_of_it.reports_again) settle_after(id, delay(std::chrono::seconds(2)), outcome);
 }
@@ -275,6 +301,8 @@ void World::settle(TryId id, engine::TryOutcome outcome) {
   TryId told = id;
   if (!live && options_.broken.node == NodeFault::kRelabelsDeadTry && !checker_.live().empty())
     told = checker_.live().begin()->first;
+  std::optional<engine::Usage> completed;
+  report(outcome, completed);
   const bool taken = engine_->settle(told, std::move(outcome), now_, out);
   say("settle {} -> {}", to_string(id), taken ? "taken" : "dead");
   require(taken == live, "I4", "a settle of {}, which is {}, was {}", to_string(id),
@@ -292,7 +320,17 @@ void World::settle(TryId id, engine::TryOutcome outcome) {
     require(books_only && thresholds_only && out.effects.empty(), "I4",
             "a settle of {}, which is not live, changed something", to_string(id));
   }
-  took_place({.name = "settle", .settled = live ? id : TryId{}}, std::move(out));
+  took_place({.name = "settle", .settled = live ? id : TryId{}, .completed = completed}, std::move(out));
+}
+
+// The checker is told what the engine is told.
+void World::report(const engine::TryOutcome& outcome, std::optional<engine::Usage>& completed) {
+  if (const auto* done = std::get_if<engine::TryCompleted>(&outcome)) completed = done->usage;
+  std::optional<engine::Usage> used = completed;
+  if (const auto* failed = std::get_if<engine::TryFailed>(&outcome)) used = failed->billed;
+  if (const auto* stopped = std::get_if<engine::TryStopped>(&outcome)) used = stopped->billed;
+  if (const auto* back = std::get_if<engine::TryHandedBack>(&outcome)) used = back->billed;
+  checker_.books().reported(std::move(used), completed.has_value());
 }
 
 void World::stop_try(const engine::StopTry& stop) {
@@ -300,14 +338,15 @@ void World::stop_try(const engine::StopTry& stop) {
   if (stop.reason == engine::StopReason::kTimeout) tally_->add(Seen::kTimeouts);
   const auto it = running_.find(stop.try_id);
   if (it == running_.end() || it->second.fate.ignores_stop) return;
+  const auto billed = some_bill(it->second.held);
   running_.erase(it);
-  settle_after(stop.try_id, delay(milliseconds(300)), engine::TryStopped{.billed = some_bill()});
+  settle_after(stop.try_id, delay(milliseconds(300)), engine::TryStopped{.billed = billed});
 }
 
 void World::stop_running() {
   for (const auto& [id, running] : running_) {
     tally_->add(Seen::kHandedBack);
-    settle_after(id, delay(milliseconds(300)), engine::TryHandedBack{.billed = some_bill()});
+    settle_after(id, delay(milliseconds(300)), engine::TryHandedBack{.billed = some_bill(running.held)});
   }
   running_.clear();
 }

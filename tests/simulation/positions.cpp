@@ -84,7 +84,7 @@ class Quiet {
     job.id = world_.fresh_job_id();
     job.account = account;
     job.task = "task";
-    job.route = std::make_shared<const policy::Route>(policy::Route{.candidates = {candidate("p0")}});
+    job.route = routed(candidate("p0"));
     job.priority = priority;
     job.body = std::make_shared<engine::JobBody>();
     require(world_.submit(std::move(job)).has_value(), "submit", "refused");

@@ -100,7 +100,7 @@ class Backlog {
     job.id = world_.fresh_job_id();
     job.account = account;
     job.task = to_string(account);  // each account's jobs are of their own length
-    job.route = std::make_shared<const policy::Route>(policy::Route{.candidates = {candidate("p0")}});
+    job.route = routed(candidate("p0"));
     job.body = std::make_shared<engine::JobBody>();
     world_.submit(std::move(job));
   }

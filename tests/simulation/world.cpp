@@ -25,7 +25,8 @@ World::World(WorldOptions options, policy::PolicyPtr policy, Tally& tally)
       now_{.mono = Monotonic{std::chrono::seconds(1000)}, .wall = wall_from_seconds(1'790'000'000)},
       checker_(options.engine, tally) {
   options_.engine.fault = options_.broken.engine;
-  checker_.set_policy(policy_);
+  checker_.set_policy(policy_, policy_version_);
+  checker_.look_at_all_every(options_.look_at_all_every);
   open_.changes.batch = 1;
   start_engine(now_);
   extend_leases();
@@ -86,7 +87,8 @@ void World::advance() {
   Changes out = changes();
   const auto advanced = engine_->advance(now_, work, out);
   if (!out.effects.empty() || !out.mutations.empty()) say("advance");
-  took_place({.name = "advance", .advanced_all = !advanced.more}, std::move(out));
+  took_place({.name = "advance", .advanced_all = !advanced.more, .advanced_part = advanced.more},
+             std::move(out));
 }
 
 void World::stand_still(Duration duration) {
@@ -122,7 +124,9 @@ void World::add_to_open(Changes out) {
   std::ranges::move(out.mutations, std::back_inserter(open_.changes.mutations));
   std::ranges::move(out.events, std::back_inserter(open_.changes.events));
   for (auto& effect : out.effects) {
-    if (std::holds_alternative<engine::StartTry>(effect) && breaks(NodeFault::kStartsEarly, 100)) {
+    const auto* start = std::get_if<engine::StartTry>(&effect);
+    const bool at_once = start != nullptr && start->at_once;
+    if (at_once || (start != nullptr && breaks(NodeFault::kStartsEarly, 100))) {
       release(effect);
     } else {
       open_.changes.effects.push_back(std::move(effect));
@@ -145,7 +149,7 @@ AccountId World::account(const std::string& user, const std::string& plan, bool 
 Result<engine::Submitted> World::submit(engine::NewJob job) {
   checker_.pass_time(now_);
   Changes out = changes();
-  const Asked asked = asked_of(job);
+  const Asking asked = asked_of(job);
   auto answer = engine_->submit(std::move(job), now_, out);
   say("submit {} of {} -> {}", to_string(asked.id), to_string(asked.account),
       answer ? job_state_name(answer->row.state) : error_code_name(answer.error().code));
@@ -154,7 +158,7 @@ Result<engine::Submitted> World::submit(engine::NewJob job) {
   if (answer) {
     check_accepted(asked, *answer, changed_nothing);
   } else {
-    check_refused(asked, answer.error().code, changed_nothing);
+    check_refused(asked, answer.error(), changed_nothing);
   }
   took_place({.name = "submit"}, std::move(out));
   if (!answer || answer->deduplicated) return answer;
@@ -170,8 +174,18 @@ Result<engine::Submitted> World::submit(engine::NewJob job) {
   return answer;
 }
 
-World::Asked World::asked_of(const engine::NewJob& job) const {
-  Asked asked{.id = job.id, .account = job.account, .read_at = job.dedupe_at};
+World::Asking World::asked_of(const engine::NewJob& job) const {
+  Asking asked{.id = job.id, .account = job.account, .read_at = job.dedupe_at};
+  asked.standing = standing(job.account);
+  const Asked want{.account = job.account,
+                   .estimate = job.estimate,
+                   .count = policy::Meter::kJobs,
+                   .content = job.content_type,
+                   .price = job.route->candidates.front().price,
+                   .remote = job.route->candidates.front().remote,
+                   .extras = job.extras};
+  asked.reasons = checker_.judge().not_allowed(want);
+  if (job.run_at <= now_.wall) asked.reasons.merge(checker_.judge().spent(want, now_));
   asked.waiting = checker_.ledger().waiting(job.account);
   asked.depth = checker_.plan_of(job.account).limits.queue_depth;
   if (job.dedupe_key.empty()) return asked;
@@ -180,7 +194,7 @@ World::Asked World::asked_of(const engine::NewJob& job) const {
   return asked;
 }
 
-void World::check_accepted(const Asked& asked, const engine::Submitted& answer, bool changed_nothing) const {
+void World::check_accepted(const Asking& asked, const engine::Submitted& answer, bool changed_nothing) const {
   const std::string id = to_string(asked.id);
   if (answer.deduplicated) {
     tally_->add(Seen::kDedupeHits);
@@ -193,24 +207,29 @@ void World::check_accepted(const Asked& asked, const engine::Submitted& answer, 
   require(!asked.depth || asked.waiting < *asked.depth, "depth", "{} was accepted: {} of {} wait", id,
           asked.waiting, asked.depth.value_or(0));
   require(answer.row.id == asked.id, "submit", "the answer is about another job");
+  require(asked.reasons.empty(), "I5", "{} was accepted, and should have been refused as {}", id,
+          asked.reasons.empty() ? "" : error_code_name(*asked.reasons.begin()));
 }
 
-// The plan's quota or cap, or a model that no price allows under a cap.
+// The plan's quota or cap, or a request that the plan does not have or cannot price.
 bool World::over_limit(ErrorCode code) {
   return code == ErrorCode::kQuotaExceeded || code == ErrorCode::kCostCapReached ||
-         code == ErrorCode::kModelNotAllowed;
+         code == ErrorCode::kModelNotAllowed || code == ErrorCode::kNotInPlan ||
+         code == ErrorCode::kInvalidRequest;
 }
 
-void World::check_refused(const Asked& asked, ErrorCode code, bool changed_nothing) const {
+void World::check_refused(const Asking& asked, const Error& error, bool changed_nothing) const {
   require(changed_nothing, "refusal", "a refused submit changed something");
-  if (code == ErrorCode::kStale) return check_stale(asked.read_at, asked.key_changed);
-  if (code == ErrorCode::kQuotaExceeded || code == ErrorCode::kCostCapReached ||
-      code == ErrorCode::kModelNotAllowed) {
-    tally_->add(Seen::kOverLimit);
+  require(standing(asked.account) == asked.standing, "refusal", "a refused submit took something");
+  if (error.code == ErrorCode::kStale) return check_stale(asked.read_at, asked.key_changed);
+  if (over_limit(error.code)) {
+    require(asked.reasons.contains(error.code), "refusal", "{} was refused for no reason: {}",
+            to_string(asked.id), error.message);
+    count_refusal(error);
     return;
   }
-  require(code == ErrorCode::kQueueFull, "submit", "{} was refused: {}", to_string(asked.id),
-          error_code_name(code));
+  require(error.code == ErrorCode::kQueueFull, "submit", "{} was refused: {}", to_string(asked.id),
+          error_code_name(error.code));
   tally_->add(Seen::kQueueFull);
   require(asked.depth && asked.waiting >= *asked.depth, "depth", "refused as full: {} of {} wait",
           asked.waiting, asked.depth.value_or(0));
@@ -272,20 +291,40 @@ Result<engine::Submitted> World::retry(ColdJob cold) {
       row && !row->dedupe_key.empty()
           ? std::max(checker_.ledger().changed(id), checker_.ledger().changed(row->account, row->dedupe_key))
           : checker_.ledger().changed(id);
+  std::set<ErrorCode> reasons;
+  const std::string stood = row ? standing(row->account) : std::string();
+  if (row) {
+    const auto provider = policy_->providers.find(cold.row.provider);
+    const Asked want{.account = row->account,
+                     .estimate = cold.row.estimate,
+                     .count = policy::Meter::kJobs,
+                     .content = cold.row.content_type,
+                     .price = policy_->price(cold.row.provider, cold.row.upstream_model),
+                     .remote = provider != policy_->providers.end() &&
+                               provider->second.kind == policy::ProviderKind::kOpenAi,
+                     .extras = {}};
+    reasons = checker_.judge().not_allowed(want);
+    reasons.merge(checker_.judge().spent(want, now_));
+  }
   auto answer = engine_->retry(std::move(cold), now_, out);
   say("retry {} -> {}", to_string(id), answer ? "ok" : error_code_name(answer.error().code));
   if (answer) {
     tally_->add(Seen::kRetriesByUser);
     require(may && !stopping, "retry", "{} was {} and was retried", to_string(id),
             job_state_name(row->state));
+    require(reasons.empty(), "I5", "{} was retried, and should have been refused as {}", to_string(id),
+            reasons.empty() ? "" : error_code_name(*reasons.begin()));
   } else if (answer.error().code == ErrorCode::kStale) {
     check_stale(read_at, changed);
   } else if (answer.error().code == ErrorCode::kConflict) {
     tally_->add(Seen::kConflicts);
     require(!may || stopping || holder, "retry", "{} may be retried, and was a conflict", to_string(id));
   } else if (over_limit(answer.error().code)) {
-    tally_->add(Seen::kOverLimit);
+    count_refusal(answer.error());
+    require(reasons.contains(answer.error().code), "refusal", "a retry of {} was refused for no reason: {}",
+            to_string(id), answer.error().message);
     require(out.mutations.empty(), "refusal", "a refused retry changed something");
+    require(row == nullptr || standing(row->account) == stood, "refusal", "a refused retry took something");
   } else {
     require(answer.error().code == ErrorCode::kQueueFull, "retry", "{}", answer.error().message);
   }
@@ -309,8 +348,8 @@ void World::apply(policy::PolicyPtr policy) {
   checker_.pass_time(now_);
   Changes out = changes();
   policy_ = policy;
-  checker_.set_policy(policy);
-  engine_->apply(std::move(policy), ++policy_version_, 1, now_, out);
+  checker_.set_policy(policy, ++policy_version_);
+  engine_->apply(std::move(policy), policy_version_, policy_version_, now_, out);
   say("apply");
   tally_->add(Seen::kApplies);
   took_place({.name = "apply"}, std::move(out));

@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <queue>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -45,10 +46,11 @@ struct WorldOptions {
   bool verbose = false;
   Broken broken{};
   engine::EngineOptions engine{};
-  Duration gather_max{0};          // how long a batch gathers before its commit begins, at most
-  Duration commit_max{0};          // how long a commit takes, at most; 0: durable at once
-  Duration refill_max{0};          // how long a cold read's answer may be under way
-  std::size_t advance_max = 1000;  // work_max of advance()
+  Duration gather_max{0};               // how long a batch gathers before its commit begins, at most
+  Duration commit_max{0};               // how long a commit takes, at most; 0: durable at once
+  Duration refill_max{0};               // how long a cold read's answer may be under way
+  std::size_t advance_max = 1000;       // work_max of advance()
+  std::uint32_t look_at_all_every = 1;  // commands between two looks at the whole state
 };
 
 class World {
@@ -71,6 +73,8 @@ class World {
   // --- Commands, as the node gives them
   AccountId account(const std::string& user, const std::string& plan, bool set_plan);
   Result<engine::Submitted> submit(engine::NewJob job);
+  Result<engine::Admitted> admit(engine::NewCall call);
+  Result<engine::AccountRow> change(AccountId id, engine::Engine::AccountChange change);
   Result<engine::JobRow> cancel(JobId id, const engine::ColdJob* cold);
   Result<engine::Submitted> retry(engine::ColdJob cold);
   void progress(TryId id);
@@ -89,6 +93,7 @@ class World {
   std::pair<std::optional<engine::ColdJob>, engine::Batch> read_key(AccountId account,
                                                                     const std::string& key);
   JobId fresh_job_id() { return JobId{ids_.next(now_.wall)}; }
+  GrantId fresh_grant_id() { return GrantId{ids_.next(now_.wall)}; }
   // A refusal kStale must have a cause: the job changed, or something was decided after the read.
   void check_stale(engine::Batch read_at, engine::Batch changed) const;
 
@@ -126,8 +131,8 @@ class World {
     Action action;
     bool operator<(const Event& other) const { return std::tie(other.at, other.order) < std::tie(at, order); }
   };
-  // What a submit asks, and how things stood when it came.
-  struct Asked {
+  // What a submit or an admit asks, and how things stood when it came.
+  struct Asking {
     JobId id;
     AccountId account;
     engine::Batch read_at = 0;      // when the holder of its dedupe key was read
@@ -135,18 +140,27 @@ class World {
     engine::Batch key_changed = 0;  // when the holder last changed
     std::uint64_t waiting = 0;      // jobs of the account
     std::optional<std::uint32_t> depth{};
+    // What its request, or what is spent, forbids by the checker's own reckoning.
+    std::set<ErrorCode> reasons{};
+    std::string standing{};
   };
   struct Running {
     JobId job;
     Fate fate;
-    bool stop_asked = false;
+    policy::Amounts held;
+    bool call = false;
   };
 
   void say_line(const std::string& line) const;
-  Asked asked_of(const engine::NewJob& job) const;
-  void check_accepted(const Asked& asked, const engine::Submitted& answer, bool changed_nothing) const;
+  Asking asked_of(const engine::NewJob& job) const;
+  void check_accepted(const Asking& asked, const engine::Submitted& answer, bool changed_nothing) const;
   static bool over_limit(ErrorCode code);
-  void check_refused(const Asked& asked, ErrorCode code, bool changed_nothing) const;
+  // Rates and usage of the account, its team and the platform, as anyone may ask for them: a refusal leaves
+  // them alone.
+  std::string standing(AccountId id) const;
+  void check_call_refused(const Asking& asking, const Asked& asked, const Error& error) const;
+  void count_refusal(const Error& error) const;
+  void check_refused(const Asking& asked, const Error& error, bool changed_nothing) const;
   void start_engine(Timestamp at);
   engine::Changes changes() const;
   void took_place(Command command, engine::Changes out);
@@ -161,9 +175,10 @@ class World {
   void start_try(const engine::StartTry& start);
   void stop_try(const engine::StopTry& stop);
   void end_try(TryId id);
-  engine::Usage some_usage();
-  std::optional<engine::Usage> some_bill();
+  engine::Usage some_usage(const policy::Amounts& held);
+  std::optional<engine::Usage> some_bill(const policy::Amounts& held);
   void settle(TryId id, engine::TryOutcome outcome);
+  void report(const engine::TryOutcome& outcome, std::optional<engine::Usage>& completed);
   void settle_after(TryId id, Duration delay, engine::TryOutcome outcome);
   void extend_leases();
   void answer_queue(const engine::RefillQueue& request);

@@ -270,6 +270,56 @@ TEST_F(MoneyTest, JobsWaitForTheirRate) {
   EXPECT_TRUE(runs(second));
 }
 
+TEST_F(MoneyTest, TokensThatAreGivenBackLetOthersBegin) {
+  policy_.teams["acme"] = {.name = "acme", .promise = {}, .concurrent_jobs = {}, .concurrent_calls = {}};
+  policy_.teams["acme"].promise.rates.tpm = 100;
+  policy_.pools["pool"].slots = 4;
+  apply();
+  std::vector<JobId> jobs;
+  for (const char* user : {"a", "b"}) {
+    const AccountId owner = account(user, "low");
+    Changes out = changes();
+    ASSERT_TRUE(engine_->change_account(owner, {.team = "acme", .by = "test"}, now_, out));
+    keep(out);
+    NewJob large = job(owner);
+    large.estimate[Meter::kTokens] = 100;
+    jobs.push_back(submit(large));
+  }
+  EXPECT_TRUE(runs(jobs[0]));
+  EXPECT_FALSE(runs(jobs[1]));
+  settle(row(jobs[0]).current_try, TryCompleted{.output = "{}", .artifacts = {}, .usage = {}});
+  EXPECT_TRUE(runs(jobs[1])) << "not only when its timer is due";
+}
+
+TEST_F(MoneyTest, TokensGoBackToTheTeamTheyWereTakenFrom) {
+  for (const char* team : {"one", "two"}) {
+    policy_.teams[team] = {.name = team, .promise = {}, .concurrent_jobs = {}, .concurrent_calls = {}};
+    policy_.teams[team].promise.rates.tpm = 100;
+  }
+  policy_.pools["pool"].slots = 4;
+  apply();
+  const auto join = [&](AccountId id, const char* team) {
+    Changes out = changes();
+    ASSERT_TRUE(engine_->change_account(id, {.team = team, .by = "test"}, now_, out));
+    keep(out);
+  };
+  const AccountId a = account("a", "low");
+  const AccountId b = account("b", "low");
+  join(a, "one");
+  join(b, "two");
+  NewJob large = job(a);
+  large.estimate[Meter::kTokens] = 100;
+  const JobId moved = submit(large);
+  join(a, "two");
+  large.id = JobId{++ids_};
+  large.account = b;
+  submit(large);
+  settle(row(moved).current_try, TryCompleted{.output = "{}", .artifacts = {}, .usage = {}});
+  EXPECT_EQ(engine_->rates(b, now_).tokens->remaining, 0U) << "team two has given all it has";
+  join(b, "one");
+  EXPECT_EQ(engine_->rates(b, now_).tokens->remaining, 100U);
+}
+
 TEST_F(MoneyTest, ATeamSharesItsLimits) {
   policy_.teams["acme"] = {.name = "acme", .promise = {}, .concurrent_jobs = 1, .concurrent_calls = {}};
   policy_.teams["acme"].promise.quotas.meters[policy::index_of(Meter::kJobs)] = 2;
@@ -311,6 +361,54 @@ TEST_F(MoneyTest, AGrantStacksAndIsSpentOnce) {
   now_.wall = books(owner).end;
   EXPECT_TRUE(complete(submit(owner)));
   EXPECT_FALSE(try_submit(job(owner))) << "the grant was spent in the period before";
+}
+
+TEST_F(MoneyTest, AGrantThatTheLastPeriodUsedIsNotThereForTheFirstOfTheNext) {
+  quota("low", Meter::kTokens, 10);
+  promise("low").period.kind = policy::PeriodRule::Kind::kDay;
+  apply();
+  const AccountId owner = account("a", "low");
+  Grant grant{.id = GrantId{99},
+              .meter = Meter::kTokens,
+              .content = {},
+              .amount = 5,
+              .granted_at = now_.wall,
+              .reason = {}};
+  Changes out = changes();
+  ASSERT_TRUE(engine_->change_account(owner, {.grant = grant, .by = "test"}, now_, out));
+  keep(out);
+  NewJob fifteen = job(owner);
+  fifteen.estimate[Meter::kTokens] = 15;
+  const JobId first = submit(fifteen);
+  settle(row(first).current_try, TryCompleted{.output = "{}", .artifacts = {}, .usage = {{"tokens_in", 15}}});
+  now_.wall = books(owner).end;
+  // Nothing has happened in the new period, and the one before is not closed yet.
+  fifteen.id = JobId{++ids_};
+  EXPECT_FALSE(try_submit(fifteen));
+  fifteen.id = JobId{++ids_};
+  fifteen.estimate[Meter::kTokens] = 10;
+  EXPECT_TRUE(try_submit(fifteen));
+}
+
+TEST_F(MoneyTest, APeriodThatIsOverIsClosedByThePlanItWasLivedBy) {
+  quota("high", Meter::kJobs, 10);
+  quota("low", Meter::kJobs, 0);
+  promise("high").period.kind = policy::PeriodRule::Kind::kDay;
+  apply();
+  const AccountId owner = account("a", "high");
+  Grant grant{.id = GrantId{99},
+              .meter = Meter::kJobs,
+              .content = {},
+              .amount = 2,
+              .granted_at = now_.wall,
+              .reason = {}};
+  Changes out = changes();
+  ASSERT_TRUE(engine_->change_account(owner, {.grant = grant, .by = "test"}, now_, out));
+  keep(out);
+  EXPECT_TRUE(complete(submit(owner)));
+  now_.wall = books(owner).end;
+  account("a", "low", true);
+  EXPECT_TRUE(try_submit(job(owner))) << "the grant was not needed under the old plan";
 }
 
 TEST_F(MoneyTest, WhoIsGrandfatheredStaysAsItWas) {
@@ -388,9 +486,9 @@ TEST(Rates, WorkLargerThanAMinuteOfTokensBeginsWhenAllIsThere) {
   RateState state;
   const Monotonic now{seconds(1)};
   EXPECT_EQ(state.wait(rates, 5'000, now), Duration{0});
-  state.take(rates, 5'000, now);
+  const Duration taken = state.take(rates, 5'000, now);
   EXPECT_GT(state.wait(rates, 1, now), std::chrono::minutes(40));
-  state.correct(rates, -5'000, now);
+  EXPECT_TRUE(state.correct(rates, 0, taken, now));
   EXPECT_EQ(state.wait(rates, 1, now), Duration{0});
 }
 
@@ -467,6 +565,17 @@ TEST_F(MoneyTest, OverridesThatNoLongerReadAreTold) {
   policy_.content_types = {"blog"};
   apply();
   EXPECT_EQ(engine_->overrides_mistake(owner), "") << "they read again";
+}
+
+TEST(Rates, NoMoreIsGivenBackThanWasTaken) {
+  policy::Rates rates{.rps = {}, .rpm = {}, .burst = {}, .tpm = 1'000};
+  RateState state;
+  const Monotonic now{seconds(1)};
+  const Duration taken = state.take(rates, 900, now);
+  rates.tpm = 10;
+  state.take(rates, 10, now);
+  state.correct(rates, 0, taken, now);
+  EXPECT_GT(state.wait(rates, 10, now), std::chrono::seconds(50)) << "what others took stays taken";
 }
 
 }  // namespace
