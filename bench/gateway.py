@@ -178,10 +178,13 @@ def memory(size, folder):
     with canned(folder / "canned") as upstream:
         side = turnpike(folder / "steady", upstream)
         with side.process as server:
-            side.wrk(CONNECTIONS, max(size.seconds, 5))
-            before, done = server.resident_mb(), 0
-            while done < size.steady_requests:
-                done += side.wrk(CONNECTIONS, size.seconds)["requests"]
+            def serve(requests):
+                while requests > 0:
+                    requests -= side.wrk(CONNECTIONS, size.seconds)["requests"]
+
+            serve(size.steady_requests // 5)  # until the caches are as large as they may be
+            before = server.resident_mb()
+            serve(size.steady_requests)
             found["steady_mb"], found["growth_mb"] = before, server.resident_mb() - before
             server.stop()
     return found

@@ -15,8 +15,9 @@ KEYS = {"UPSTREAM_KEY": "sk-of-the-upstream", "FIRST_KEY": "sk-the-first", "SECO
 
 
 def remote(upstream, **more):
-    """A provider that is this fake upstream."""
-    return {"kind": "openai", "base_url": upstream.url, "api_key": "${env:UPSTREAM_KEY}", "concurrency": 64, **more}
+    """A provider that is this fake upstream, asked on however often it fails."""
+    return {"kind": "openai", "base_url": upstream.url, "api_key": "${env:UPSTREAM_KEY}", "concurrency": 64,
+            "breaker": {"failures": 1000, "cool_down": "1s"}, **more}
 
 
 def routed(name, *providers, task="text", **more):

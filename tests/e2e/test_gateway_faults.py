@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import hashlib
 import http.client
 import itertools
 import time
@@ -66,7 +67,7 @@ def upstreams():
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, upstreams):
-    """For each fault a provider of its own, so that one's failures are not held against the next."""
+    """For each fault a provider of its own."""
     first, second = upstreams
     names = [*NAMES.values(), "steady"]
     providers = {name: remote(first, timeout=f"{TRY_SECONDS}s") for name in names} | {"second": remote(second)}
@@ -74,7 +75,10 @@ def server(tmp_path_factory, upstreams):
     for name in names:
         models |= routed(name, name, "second") | routed(f"{name}-alone", name)
     models |= routed("both", "steady", "second")
-    prices = {name: {"default": PRICE} for name in providers}
+    for task in OTHERS:
+        models |= routed(f"both-{task}", "steady", "second", task=task)
+    media = {"per_image": "0.01", "characters_per_million": "15", "per_audio_second": "0.0001"}
+    prices = {name: {"default": PRICE | media} for name in providers}
     config = configuration(providers=providers, models={}, plans=plans(), prices=prices) | {"models": models}
     with serve(tmp_path_factory.mktemp("faults"), config) as running:
         yield running
@@ -125,16 +129,53 @@ def test_SD8_what_the_first_does_not_serve_the_second_does(server, client, upstr
     assert used(client, "calls") == 1
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "wrong length"])  # there all events come before it
 def test_SD8_a_stream_that_has_not_begun_is_served_by_the_second(client, upstreams, prompt, fault):
-    if fault in ("reset", "closed", "hangs", "three bytes a second", "half a JSON", "garbage", "wrong length"):
-        upstreams[0].rule(prompt=prompt, model=NAMES[fault], after=0, **FAULTS[fault][0])  # before the first token
+    if fault in ("reset", "closed", "hangs", "half a JSON", "garbage"):
+        upstreams[0].rule(prompt=prompt, model=NAMES[fault], after=-1, **FAULTS[fault][0])
     with Stream(client, question(prompt, NAMES[fault], max_tokens=MAX_TOKENS)) as stream:
         assert stream.status == 200
         events = stream.rest()
         assert stream.headers["turnpike-provider"] == "second"
     assert said(events) == f"You said: {prompt}" and events[-1] == "[DONE]"
     charged_right(client, fault, cost(1, 3))
+
+
+# --- The other operations
+
+FORM = b"".join([
+    b'--frontier\r\nContent-Disposition: form-data; name="model"\r\n\r\nboth-%b\r\n',
+    b'--frontier\r\nContent-Disposition: form-data; name="prompt"\r\n\r\nas it was\r\n',
+    b'--frontier\r\nContent-Disposition: form-data; name="%b"; filename="f"\r\nContent-Type: application/octet-stream\r\n\r\n'])
+OTHERS = {  # task -> (path, body, or the name of a form's file)
+    "embedding": ("/v1/embeddings", {"input": "some text"}),
+    "image": ("/v1/images/generations", {"prompt": "a square"}),
+    "image_edit": ("/v1/images/edits", b"image"),
+    "speech": ("/v1/audio/speech", {"input": "some words", "voice": "alloy"}),
+    "transcription": ("/v1/audio/transcriptions", b"file"),
+}
+
+
+@pytest.mark.parametrize("task", OTHERS)
+def test_SD8_the_other_operations_fall_back_with_every_byte(client, upstreams, task):
+    first, second = upstreams
+    path, body = OTHERS[task]
+    first.rule(model=f"both-{task}", status=503)
+    headers = {}
+    if isinstance(body, bytes):
+        data = bytes(range(256)) * 40  # boundaries, zeros and all
+        body = FORM % (task.encode(), body) + data + b"\r\n--frontier--\r\n"
+        headers["Content-Type"] = "multipart/form-data; boundary=frontier"
+    else:
+        body = {"model": f"both-{task}", **body}
+    answer = client.post(path, body, headers)
+    assert answer.status == 200, answer
+    assert answer.headers["turnpike-provider"] == "second"
+    seen, seen_again = (upstream.requests(model=f"both-{task}") for upstream in upstreams)
+    assert len(seen) == len(seen_again) == 1 and seen[0]["body"] == seen_again[0]["body"]
+    assert seen[0]["files"] == seen_again[0]["files"] and seen[0]["body_bytes"] == seen_again[0]["body_bytes"]
+    if headers:
+        assert seen[0]["files"][[*seen[0]["files"]][0]]["sha256"] == hashlib.sha256(data).hexdigest()
 
 
 # --- Where there is none

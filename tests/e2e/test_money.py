@@ -78,7 +78,7 @@ def test_B1_never_a_38th_across_a_kill(tmp_path):
         client = on_plan(server, "capped")
         with concurrent.futures.ThreadPoolExecutor(32) as pool:
             waiting = [pool.submit(call_once, server.port, client.account) for _ in range(200)]
-            until(lambda: usage(client)["cost"]["held_usd"] != "0", "calls are in flight")
+            until(lambda: {usage(client)["cost"][name] for name in ("held_usd", "used_usd")} != {"0"}, "calls are under way")
             server.kill()
             before = [answer for answer in (each.result() for each in waiting) if answer and answer.status == 200]
         server.start()

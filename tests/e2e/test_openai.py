@@ -150,7 +150,7 @@ def test_a_completion_comes_from_the_upstream(relay, upstream):
 def test_a_job_is_tried_again_when_the_upstream_stumbles(relay, upstream):
     client = relay.client(account=unique())
     prompt = unique("stumble")
-    upstream.rule(prompt=prompt, status=429, times=1)
+    upstream.rule(prompt=prompt, status=429, times=1, headers={"Retry-After": "1"})
     upstream.rule(prompt=prompt, status=500, times=1)
     job = client.completed(client.submit("text", {"prompt": prompt}, model="parrot")["id"])
     assert job["attempt"] == 3 and upstream.asked.count(prompt) == 3

@@ -34,7 +34,7 @@ def settings(upstream):
     return configuration(
         providers={"first": remote(upstream)}, models={}, prices={"first": {"default": {**PRICE, **media}}},
         plans={"metered": {**capped, "rates": {"rpm": 6000}}, "spent": {**capped, "quotas": {"tokens": 1}},
-               "slow": {**capped, "rates": {"rpm": 60, "burst": 1}}}) | {"models": models}
+               "slow": {**capped, "rates": {"rpm": 20, "burst": 1}}}) | {"models": models}
 
 
 class Ran:

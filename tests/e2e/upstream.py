@@ -13,7 +13,8 @@ another, and prints both. Which request is treated how is said by rules; the fir
     latency_s      before the first byte                  status, message, code, body, headers   instead of an answer
     gate           a step to wait for before that         text, tokens, chunk_tokens, finish_reason, no_limit   of the answer
     pace_s, step   before each token event of a stream    usage    none, zero, always (asked or not), or its values
-    bytes_per_second, split_bytes (bytes of one packet)   fault, after (token events that go before it), size_bytes
+    bytes_per_second, split_bytes (bytes of one packet)   fault, after (token events that go before it; -1: not even
+                                                          what a stream begins with), size_bytes
 
     fault          what goes wrong
     refuse         the connection is reset before a byte of an answer
@@ -414,7 +415,7 @@ class Connection(asyncio.Protocol):
 
         tokens = 0
         for kind, data in answer.events:
-            if fault in ("reset", "close", "hang", "end", "garbage", "half_json", "error_event") and kind != "start" and tokens >= after:
+            if fault in ("reset", "close", "hang", "end", "garbage", "half_json", "error_event") and tokens >= after and (kind != "start" or after < 0):
                 return await self.spoil(fault, asked, data, framed, rule, record)
             if kind == "token":
                 if rule.get("step"):

@@ -185,7 +185,7 @@ export async function a_quota_that_is_used_up_is_not_retried(given) {
 
 export async function too_fast_is_retried_when_told(given) {
   const [client, sent] = connect(given, "slow", {maxRetries: 5});
-  for (let at = 0; at < 2; ++at) await client.chat.completions.create({model: "parrot", messages: say("Slowly.")});
+  await Promise.all([1, 2].map(() => client.chat.completions.create({model: "parrot", messages: say("Slowly.")})));
   assert.ok(sent.count > 2, "one came too early, and again");
   const [hasty] = connect(given, "slow", {maxRetries: 0});
   const error = await failure(Promise.all(
