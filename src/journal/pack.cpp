@@ -12,7 +12,7 @@ using engine::ArtifactRef;
 using engine::HistoryEntry;
 using engine::HistoryKind;
 
-constexpr std::uint8_t kHeadFirst = 1;  // without money: what journals before holds have
+constexpr std::uint8_t kHeadFirst = 1;   // without money: what journals before holds have
 constexpr std::uint8_t kHeadSecond = 2;  // without routes
 constexpr std::uint8_t kHeadVersion = 3;
 constexpr std::uint8_t kTermsVersion = 1;

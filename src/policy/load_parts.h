@@ -1,7 +1,7 @@
 // The sections of a configuration, one function each. They are read in this order, whatever the order in the
 // file, so that each finds what it refers to: server, providers, models, aliases, content_types, plans,
-// accounts, store, webhooks, endpoints, cache, prices, teams and platform, rules, flags. A name with mistakes in it
-// is known all the same: a mistake is reported once, not at every use.
+// accounts, store, webhooks, endpoints, cache, prices, teams and platform, rules, flags. A name with mistakes
+// in it is known all the same: a mistake is reported once, not at every use.
 #pragma once
 
 #include <cstdint>

@@ -297,8 +297,8 @@ int Writer::put(const IdempotencyRow& row) {
 }
 
 int Writer::put(const OverlayRow& row) {
-  auto& insert = db_.statement(
-      "INSERT OR REPLACE INTO overlay(id, text, changed, changed_by) VALUES(1, ?1, ?2, ?3)");
+  auto& insert =
+      db_.statement("INSERT OR REPLACE INTO overlay(id, text, changed, changed_by) VALUES(1, ?1, ?2, ?3)");
   insert.bind_text(1, row.text);
   insert.bind(2, unix_micros(row.changed_at));
   insert.bind_text(3, row.changed_by);
