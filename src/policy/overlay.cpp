@@ -224,7 +224,7 @@ Result<void> end_canary(const Policy& policy, Overlay& overlay, std::string_view
   if (found == overlay.canaries.end()) {
     return fail(ErrorCode::kConflict, fmt::format("there is no canary {}: it may be over", id), "canary");
   }
-  const Canary canary = *found;
+  const Canary canary = std::move(*found);
   overlay.canaries.erase(found);
   const auto model = policy.models.find(canary.model);
   const ModelVersion* candidate =
