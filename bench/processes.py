@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -16,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 READY_SECONDS_MAX = 120
 STOP_SECONDS_MAX = 60
 LOAD_SECONDS_MAX = 1800
+PORTS = (20_000, 32_000)
 COMPLETED = "turnpike_jobs_completed_total"
 
 
@@ -24,8 +26,13 @@ class Failed(Exception):
 
 
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+    """Below those that the kernel gives to connections that go out, which would take it before its server does."""
+    while True:
+        try:
+            with socket.create_server(("127.0.0.1", random.randint(*PORTS))) as probe:
+                return probe.getsockname()[1]
+        except OSError:
+            continue
 
 
 def tail(path, lines=20):
