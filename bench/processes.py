@@ -50,7 +50,7 @@ class Process:
         with self.log.open("ab") as log:
             self.child = subprocess.Popen([str(part) for part in command], cwd=ROOT,
                                           stdin=subprocess.PIPE if speaks else subprocess.DEVNULL,
-                                          stdout=subprocess.PIPE if speaks else log, stderr=log,
+                                          stdout=subprocess.PIPE if speaks else log, stderr=log, start_new_session=True,
                                           env=os.environ | (environment or {}))
 
     def __enter__(self):
@@ -87,9 +87,12 @@ class Process:
             raise Failed(f"{self.name} ended with status {status}:\n{tail(self.log)}")
 
     def kill(self):
-        if self.child.poll() is None:
-            self.child.kill()
-            self.child.wait()
+        """With all that it has started."""
+        try:
+            os.killpg(self.child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.child.wait()
 
 
 class Turnpike(Process):
