@@ -70,8 +70,10 @@ class Side:
 
     def streams(self):
         """How late the pieces of streams come."""
-        done = subprocess.run([str(part) for part in self.stream_command(STREAMS)], capture_output=True, text=True,
-                              timeout=LOAD_SECONDS_MAX, check=False)
+        # Spread, so that their pieces do not come all at once and queue for each other.
+        command = [*self.stream_command(STREAMS), "--spread-us", PACE_MICROS // STREAMS]
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=LOAD_SECONDS_MAX,
+                              check=False)
         if done.returncode:
             raise Failed(f"streams through {self.name}: {done.stderr.strip()}")
         return json.loads(done.stdout)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -16,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 READY_SECONDS_MAX = 120
 STOP_SECONDS_MAX = 60
 LOAD_SECONDS_MAX = 1800
+PORTS = (20_000, 32_000)
 COMPLETED = "turnpike_jobs_completed_total"
 
 
@@ -24,8 +26,13 @@ class Failed(Exception):
 
 
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+    """Below those that the kernel gives to connections that go out, which would take it before its server does."""
+    while True:
+        try:
+            with socket.create_server(("127.0.0.1", random.randint(*PORTS))) as probe:
+                return probe.getsockname()[1]
+        except OSError:
+            continue
 
 
 def tail(path, lines=20):
@@ -43,7 +50,7 @@ class Process:
         with self.log.open("ab") as log:
             self.child = subprocess.Popen([str(part) for part in command], cwd=ROOT,
                                           stdin=subprocess.PIPE if speaks else subprocess.DEVNULL,
-                                          stdout=subprocess.PIPE if speaks else log, stderr=log,
+                                          stdout=subprocess.PIPE if speaks else log, stderr=log, start_new_session=True,
                                           env=os.environ | (environment or {}))
 
     def __enter__(self):
@@ -80,9 +87,12 @@ class Process:
             raise Failed(f"{self.name} ended with status {status}:\n{tail(self.log)}")
 
     def kill(self):
-        if self.child.poll() is None:
-            self.child.kill()
-            self.child.wait()
+        """With all that it has started."""
+        try:
+            os.killpg(self.child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.child.wait()
 
 
 class Turnpike(Process):

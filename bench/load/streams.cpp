@@ -33,6 +33,7 @@ struct StreamOptions {
   std::string key;
   std::vector<std::string> headers;  // "name: value"
   std::size_t streams = 16;
+  std::int64_t spread_us = 0;  // between the openings of two streams
   bool hold = false;
 };
 
@@ -61,8 +62,16 @@ class Streams {
   void run() {
     std::int64_t heard = now_micros();
     while (begun_ < options_.streams || (!options_.hold && ended_ < options_.streams)) {
-      while (streams_.size() < options_.streams && streams_.size() - begun_ < kOpeningMax) open();
-      for (const std::uint32_t index : poll_.wait(1'000'000)) {
+      std::int64_t wait = 1'000'000;
+      while (streams_.size() < options_.streams && streams_.size() - begun_ < kOpeningMax) {
+        const std::int64_t early = opened_at_ + options_.spread_us - now_micros();
+        if (early > 0) {
+          wait = early;
+          break;
+        }
+        open();
+      }
+      for (const std::uint32_t index : poll_.wait(wait)) {
         take(streams_[index]);
         heard = now_micros();
       }
@@ -75,6 +84,7 @@ class Streams {
 
  private:
   void open() {
+    opened_at_ = now_micros();
     streams_.push_back(Stream{.connection = Connection(address_)});
     poll_.add(streams_.back().connection.descriptor(), static_cast<std::uint32_t>(streams_.size() - 1));
     streams_.back().connection.send(request_);
@@ -120,6 +130,7 @@ class Streams {
   std::string request_;
   Poll poll_;
   std::vector<Stream> streams_;
+  std::int64_t opened_at_ = 0;
   std::size_t begun_ = 0;
   std::size_t ended_ = 0;
   std::vector<std::int64_t> delays_;
@@ -136,6 +147,8 @@ int main(int argc, char** argv) {
   app.add_option("--streams", options.streams, "Open at once")
       ->capture_default_str()
       ->check(CLI::Range(1, 50'000));
+  app.add_option("--spread-us", options.spread_us, "Between the openings of two streams")
+      ->check(CLI::Range(0, 1'000'000));
   app.add_flag("--hold", options.hold,
                "Once all have begun, says so, and keeps them until standard input ends");
   CLI11_PARSE(app, argc, argv);
