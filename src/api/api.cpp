@@ -58,6 +58,8 @@ std::optional<net::Response> find_route(Context& context) {
     context.id = std::move(match.id);
     return std::nullopt;
   }
+  context.record->error =
+      error_code_name(match.allow.empty() ? ErrorCode::kNotFound : ErrorCode::kMethodNotAllowed);
   if (match.allow.empty()) {
     const auto absent =
         fail(ErrorCode::kNotFound, fmt::format("there is nothing at {}; see /docs", shown(context.path)));
@@ -117,11 +119,41 @@ Result<void> read_body(Context& context) {
   return {};
 }
 
+// What the record says of the request as such, once it is known what serves it.
+void begin_record(Context& context) {
+  RequestRecord& record = *context.record;
+  record.call = context.route->body == BodyKind::kWire || context.endpoint != nullptr;
+  record.route = context.endpoint != nullptr ? context.endpoint->path : std::string(context.route->pattern);
+  if (!record.call) return;
+  if (const Operation* operation = operation_at(context.route->pattern)) record.wire = operation->kind;
+  const policy::Otlp* otlp =
+      context.services.traces && context.policy->otlp ? &*context.policy->otlp : nullptr;
+  begin_trace(record, context.request.headers, otlp);
+}
+
+// What it has come to, before it is sent; the body of a stream tells its own end.
+void end_record(Context& context, const net::Response& response) {
+  RequestRecord& record = *context.record;
+  record.status = response.status;
+  record.caller = context.caller.actor();
+  if (context.account) {
+    record.account = *context.account;
+  } else if (!context.caller.operates()) {
+    record.account = context.caller.account;
+  }
+  if (record.call && record.plan.empty() && record.account) {
+    if (const auto account = context.node().account(record.account)) record.plan = account->plan;
+  }
+  if (const auto* body = std::get_if<std::string>(&response.body)) record.bytes_out = body->size();
+  if (context.last_word) context.last_word->say(context.node().now());
+}
+
 boost::asio::awaitable<Reply> serve(Context& context) {
   if (context.services.stopped.load(std::memory_order_relaxed)) {
     co_return fail(ErrorCode::kUnavailable, "the server is stopping: come back in a moment");
   }
   if (auto refusal = find_route(context)) co_return std::move(*refusal);
+  begin_record(context);
   auto permitted = authorize(context);
   if (!permitted) co_return std::unexpected(std::move(permitted.error()));
   auto read = read_body(context);
@@ -146,11 +178,12 @@ boost::asio::awaitable<net::Response> answer(Services& services, net::Request re
     report_bug(context, bug.what());
     reply = fail(ErrorCode::kInternal, "something went wrong here; the request id finds it in the logs");
   }
+  if (!reply) context.record->error = error_code_name(reply.error().code);
   net::Response response = reply ? std::move(*reply) : refuse(context, reply.error());
   if (!reply && response.status >= 500) report_failure(context, reply.error());
   services.counts.count(context.route != nullptr ? route_index(*context.route) : RequestCounts::kRoutesMax,
                         response.status);
-  report_request(context, response.status);
+  end_record(context, response);
   response.headers.emplace_back("x-request-id", std::move(context.request_id));
   co_return response;
 }
@@ -178,7 +211,8 @@ net::BodyRule rule_for(node::Node& node, std::string_view method, std::string_vi
 
 }  // namespace
 
-Api::Api(node::Node& node, webhook::Outbox& outbox) : services_(node, outbox, node.now().wall) {}
+Api::Api(node::Node& node, webhook::Outbox& outbox, std::shared_ptr<node::TraceExport> traces)
+    : services_(node, outbox, std::move(traces), node.now().wall) {}
 
 net::Handler Api::handler() {
   return [this](net::Request request) { return answer(services_, std::move(request)); };

@@ -11,8 +11,8 @@ namespace turnpike::api {
 
 class Api {
  public:
-  // Borrows both, which outlive it.
-  Api(node::Node& node, webhook::Outbox& outbox);
+  // Borrows the first two, which outlive it. `traces` null: nothing is traced.
+  Api(node::Node& node, webhook::Outbox& outbox, std::shared_ptr<node::TraceExport> traces = nullptr);
   Api(const Api&) = delete;
   Api& operator=(const Api&) = delete;
 

@@ -91,6 +91,11 @@ Context::Context(Services& services_used, net::Request request_taken)
   began = taken.mono;
   const std::string* given = request.header("x-request-id");
   request_id = given != nullptr && valid_request_id(*given) ? *given : fresh_request_id(now);
+  record->id = request_id;
+  record->method = request.method;
+  record->began = taken;
+  record->bytes_in = request.body_bytes;
+  last_word = std::make_unique<LastWord>(record, services.traces);
 }
 
 std::optional<AccountId> Context::scope() const {

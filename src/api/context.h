@@ -18,6 +18,7 @@
 #include "api/error.h"
 #include "api/json.h"
 #include "api/keys.h"
+#include "api/request_record.h"
 #include "api/tickets.h"
 #include "api/wire_fields.h"
 #include "base/ids.h"
@@ -56,11 +57,17 @@ class RequestCounts {
 };
 
 struct Services {
-  Services(node::Node& node_served, webhook::Outbox& outbox_served, Wall start)
-      : node(node_served), outbox(outbox_served), keys(node.keys_at_start()), started(start) {}
+  Services(node::Node& node_served, webhook::Outbox& outbox_served,
+           std::shared_ptr<node::TraceExport> trace_export, Wall start)
+      : node(node_served),
+        outbox(outbox_served),
+        traces(std::move(trace_export)),
+        keys(node.keys_at_start()),
+        started(start) {}
 
   node::Node& node;
   webhook::Outbox& outbox;
+  const std::shared_ptr<node::TraceExport> traces;  // null: nothing is traced
   KeyStore keys;
   Tickets tickets;
   InFlight in_flight;
@@ -106,6 +113,10 @@ struct Context {
   // Of a call over OpenAI's wire, whose `body` holds only who it is for.
   std::optional<WireFields> asked;
   Monotonic began{};
+  // What is told of it when it has ended: never null. An answer that goes on after its handler takes
+  // `last_word`.
+  std::shared_ptr<RequestRecord> record = std::make_shared<RequestRecord>();
+  std::unique_ptr<LastWord> last_word;
 
   // Of a POST with an Idempotency-Key: scope, body_hash and expires_at are set. Who stores it with its own
   // records, in the same commit, takes it; else the dispatcher stores the answer afterwards.

@@ -218,6 +218,7 @@ Handled create_job(Context& context) {
 }
 
 Handled run_task_endpoint(Context& context) {
+  context.record->task = context.endpoint->task;
   auto job = read_endpoint(context);
   if (!job) co_return std::unexpected(std::move(job.error()));
   const Duration wait = context.endpoint->wait;
@@ -225,10 +226,12 @@ Handled run_task_endpoint(Context& context) {
   auto submitting = submit(context, *std::move(job));
   auto answer = co_await std::move(submitting);
   if (!answer) co_return refuse(context, answer.error(), {.task = context.endpoint->task, .model = {}});
+  note_job(*context.record, answer->job);
   if (wait.count() == 0) co_return taken(context.endpoint->status, *answer);
   auto waiting = context.node().wait(answer->job.row.id, answer->job.row.account, wait);
   const auto ended = co_await std::move(waiting);
   const bool has_ended = ended && engine::ended(ended->row.state);
+  if (ended) note_job(*context.record, *ended);
   co_return shown(has_ended ? 200 : context.endpoint->status, ended);
 }
 

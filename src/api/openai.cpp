@@ -43,6 +43,7 @@ bool model_known(const Context& context, const Operation& operation, std::string
 // `fields`: as ErrorExtras::fields.
 net::Response model_not_found(const Context& context, std::string_view name, std::string_view task,
                               std::string fields = {}) {
+  context.record->error = error_code_name(ErrorCode::kModelNotAllowed);
   std::string yours;
   std::size_t named = 0;
   for (const auto& visible : visible_models(context)) {
@@ -136,13 +137,15 @@ net::Response whole_answer(const Context& context, node::CallAnswer& answer) {
     response.body = std::move(reply.body);
     return response;
   }
+  const Error failed = failure_of(answer.row, reply.param);
+  context.record->error = error_code_name(failed.code);
   // The upstream's words on an input that is at fault are worth more than ours.
   if (!reply.body.empty() && reply.status >= 400 && reply.status < 500) {
     response.status = reply.status;
     response.body = std::move(reply.body);
     return response;
   }
-  return error_response(failure_of(answer.row, reply.param), context.wire);
+  return error_response(failed, context.wire);
 }
 
 // What a stream needs once its handler has returned.
@@ -155,7 +158,11 @@ struct Streamed {
   // With an Idempotency-Key: what is stored at the end, if it is no larger than kStoredBytesMax.
   std::optional<journal::IdempotencyRow> kept;
   std::shared_ptr<const void> flight;
+  std::shared_ptr<RequestRecord> record;
+  std::unique_ptr<LastWord> last_word;
 };
+
+constexpr std::string_view kClientLeft = "client_left";  // RequestRecord::error
 
 bool has_done(provider::Wire kind) {
   return kind == provider::Wire::kChat || kind == provider::Wire::kCompletions;
@@ -187,6 +194,17 @@ boost::asio::awaitable<void> store_stream(Streamed& streamed) {
   (void)co_await std::move(storing);
 }
 
+void note_end(RequestRecord& record, const Result<node::CallAnswer>& ended) {
+  record.error = {};
+  if (!ended) {
+    record.error = error_code_name(ended.error().code);
+    return;
+  }
+  note_answer(record, *ended);
+  if (ended->row.state != engine::JobState::kCompleted)
+    record.error = error_code_name(failure_of(ended->row, ended->reply.param).code);
+}
+
 // Passes a stream on as it comes. Its end is told when it is durable; a client that leaves ends this, and not
 // its try.
 boost::asio::awaitable<void> pass_on(std::shared_ptr<Streamed> streamed,
@@ -202,18 +220,25 @@ boost::asio::awaitable<void> pass_on(std::shared_ptr<Streamed> streamed,
     std::string bytes = co_await stream->read();
     if (bytes.empty()) break;
     keep(bytes);
+    const std::uint64_t size = bytes.size();
     const auto written = co_await writer->write(std::move(bytes));
     if (!written) co_return;
+    streamed->record->bytes_out += size;
   }
   if (writer->closed()) co_return;
   const auto ended = co_await stream->end();
+  note_end(*streamed->record, ended);
   std::string tail = stream_tail(*streamed, ended);
   keep(tail);
   if (ended && ended->row.state == engine::JobState::kCompleted) {
     auto storing = store_stream(*streamed);
     co_await std::move(storing);
   }
-  (void)co_await writer->write(std::move(tail));
+  const std::uint64_t size = tail.size();
+  const auto written = co_await writer->write(std::move(tail));
+  if (written) streamed->record->bytes_out += size;
+  if (!written) streamed->record->error = kClientLeft;
+  streamed->last_word->say(streamed->node->now());
 }
 
 net::Response stream_answer(Context& context, const Operation& operation, node::CallAnswer& answer) {
@@ -223,7 +248,12 @@ net::Response stream_answer(Context& context, const Operation& operation, node::
                                                       .model = context.asked->model,
                                                       .wants_usage = context.asked->wants_usage,
                                                       .kept = take_idempotency(context, 200, {}),
-                                                      .flight = context.flight});
+                                                      .flight = context.flight,
+                                                      .record = context.record,
+                                                      .last_word = std::move(context.last_word)});
+  // Until its end is known it may be left at any moment.
+  streamed->record->stream = true;
+  streamed->record->error = kClientLeft;
   if (streamed->kept) streamed->kept->content_type = answer.reply.content_type;
   net::Response response;
   response.content_type = std::move(answer.reply.content_type);
@@ -271,6 +301,8 @@ Handled call_wire(Context& context) {
   std::string plan = tier_asked(fields, mistakes);
   if (mistakes.any()) co_return std::unexpected(mistakes.error());
   const std::string model = context.asked->model;
+  context.record->task = operation.task;
+  context.record->model_asked = model.substr(0, RequestRecord::kNameMax);
   if (!model_known(context, operation, model)) co_return model_not_found(context, model, operation.task);
   auto finding = acting_account(context, std::move(plan));
   const auto account = co_await std::move(finding);
@@ -282,7 +314,8 @@ Handled call_wire(Context& context) {
                             .ask = context.asked->ask,
                             .body = nullptr,
                             .wire = wire_call(context, operation),
-                            .cache = cache_control(context)};
+                            .cache = cache_control(context),
+                            .trail = context.record->trail};
   auto calling = context.node().call(std::move(request));
   auto answer = co_await std::move(calling);
   if (!answer) {
@@ -294,6 +327,7 @@ Handled call_wire(Context& context) {
     add_rate_headers(refused, context.node().rates(*account));
     co_return refused;
   }
+  note_answer(*context.record, *answer);
   net::Response response =
       answer->stream ? stream_answer(context, operation, *answer) : whole_answer(context, *answer);
   add_rate_headers(response, answer->rates);

@@ -63,6 +63,7 @@ bool is_refusal(ErrorCode code) {
 }  // namespace
 
 std::string note_refusal(const Context& context, const Error& error, Asked asked) {
+  context.record->error = error_code_name(error.code);
   const bool used_up = error.code == ErrorCode::kQuotaExceeded || error.code == ErrorCode::kCostCapReached;
   const bool upgradable = error.code == ErrorCode::kNotInPlan || used_up;
   std::string better = upgradable ? plan_to_upgrade_to(context, asked.task, used_up) : std::string();

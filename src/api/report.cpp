@@ -32,16 +32,4 @@ void report_failure(const Context& context, const Error& error) {
                    {"cause", error.cause}});
 }
 
-void report_request(const Context& context, int status) {
-  if (!node::log_enabled(node::LogLevel::kDebug)) return;
-  const auto elapsed = context.services.node.now().wall - context.now;
-  node::log_event(node::LogLevel::kDebug, "request.answered",
-                  {{"request", context.request_id},
-                   {"method", context.request.method},
-                   {"route", route_of(context)},
-                   {"status", status},
-                   {"elapsed_us", elapsed.count()},
-                   {"remote", context.request.remote}});
-}
-
 }  // namespace turnpike::api

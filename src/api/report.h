@@ -9,6 +9,5 @@ namespace turnpike::api {
 
 void report_bug(const Context& context, std::string_view what);
 void report_failure(const Context& context, const Error& error);  // of a 5xx answer, with its cause
-void report_request(const Context& context, int status);          // at debug
 
 }  // namespace turnpike::api

@@ -22,6 +22,7 @@
 #include "net/server.h"
 #include "node/log.h"
 #include "node/node.h"
+#include "node/trace_export.h"
 #include "policy/load.h"
 #include "webhook/outbox.h"
 
@@ -59,6 +60,7 @@ policy::PolicyPtr load(const std::string& file) {
 
 // A commit that failed: what is in memory is a guess from here on, so nothing more is answered.
 [[noreturn]] void die(std::string_view why) {
+  node::flush_log();
   fmt::print(stderr, "turnpike: stopping at once: {}\n", why);
   std::fflush(stderr);
   std::_Exit(kFailed);
@@ -105,6 +107,7 @@ struct Running {
   net::IoThreads threads;
   std::unique_ptr<node::Node> node;
   std::unique_ptr<webhook::Outbox> outbox;
+  std::shared_ptr<node::TraceExport> traces;
   std::unique_ptr<api::Api> api;
   std::unique_ptr<net::Server> server;
 };
@@ -138,6 +141,7 @@ void shut_down(Running& running, Duration drain_limit) {
   running.node->drain_and_stop(drain_limit);
   running.api->services().stopped.store(true);
   running.server->stop(kServerGrace);
+  running.traces->stop();
   node::log_event("server.stopped", {});
 }
 
@@ -160,6 +164,7 @@ void wait_for_signals(Running& running, const ServeOptions& options, const sigse
     if (signal == SIGHUP) {
       if (!stopping.joinable()) reload(running, options.config);
     } else if (stopping.joinable()) {
+      node::flush_log();
       fmt::print(stderr, "turnpike: second signal: leaving at once\n");
       std::_Exit(kFailed);
     } else {
@@ -203,7 +208,9 @@ int start(Running& running, const ServeOptions& options, const policy::PolicyPtr
       [&node = *running.node](const auto& event) { return api::webhook_payload(node, event); });
   if (!outbox) return complain(outbox.error());
   running.outbox = *std::move(outbox);
-  running.api = std::make_unique<api::Api>(*running.node, *running.outbox);
+  running.traces =
+      std::make_shared<node::TraceExport>([&node = *running.node] { return node.policy(); }, running.threads);
+  running.api = std::make_unique<api::Api>(*running.node, *running.outbox, running.traces);
   const auto admin_key = ensure_admin_key(*running.node, running.api->services().keys, running.threads);
   if (!admin_key) return complain(admin_key.error());
   auto server =
@@ -227,6 +234,7 @@ void end(Running& running, const ServeOptions& options) {
     running.node->drain_and_stop(Duration::zero());
   }
   running.server.reset();
+  if (running.traces != nullptr) running.traces->stop();
   running.threads.stop();
 }
 

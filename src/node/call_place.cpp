@@ -16,9 +16,20 @@ void CallPlace::wake(Waiting& waiting, Deliveries& later) {
   if (waiting.resume) later.add(waiting.executor, std::exchange(waiting.resume, nullptr));
 }
 
+CallPlace::CallPlace(asio::any_io_executor client, std::shared_ptr<const provider::WireCall> wire,
+                     const Clock& clock, std::shared_ptr<CachedCall> cached, std::shared_ptr<CallTrail> trail)
+    : client_(std::move(client)),
+      wire_(std::move(wire)),
+      clock_(clock),
+      cached_(std::move(cached)),
+      trail_(std::move(trail)) {
+  times_.admitted = clock.now().mono;
+  if (trail_) trail_->admitted(times_.admitted);
+}
+
 // --- The try's side
 
-void CallPlace::try_begins(const engine::JobRow& row) {
+std::string CallPlace::try_begins(const engine::JobRow& row) {
   const std::scoped_lock lock(mutex_);
   try_begun_ = clock_.now().mono;
   interrupted_ = false;  // that was the try before
@@ -26,11 +37,16 @@ void CallPlace::try_begins(const engine::JobRow& row) {
   serving_.provider = row.provider;
   serving_.model = row.model;
   serving_.model_version = row.model_version;
+  serving_.upstream_model = row.upstream_model;
+  serving_.plan = row.plan;
+  return trail_ ? trail_->try_begins(row, try_begun_) : std::string();
 }
 
-void CallPlace::try_ends() {
+void CallPlace::try_ends(std::string_view failure) {
   const std::scoped_lock lock(mutex_);
-  times_.upstream += clock_.now().mono - try_begun_;
+  const Monotonic now = clock_.now().mono;
+  times_.upstream += now - try_begun_;
+  if (trail_) trail_->try_ends(failure, now);
 }
 
 void CallPlace::head(int status, std::string content_type) {

@@ -15,8 +15,10 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "engine/engine.h"
+#include "node/call_trail.h"
 #include "node/deliveries.h"
 #include "node/node.h"
 #include "provider/provider.h"
@@ -29,20 +31,20 @@ class CallPlace final : public provider::ReplySink {
  public:
   static constexpr std::size_t kBytesMax = 64 * 1024;
 
-  // `client`: the executor of who waits. `cached`: the answer may be given again; null: it may not.
+  // `client`: the executor of who waits. `cached`: the answer may be given again; null: it may not. `trail`:
+  // told of each try; null: the call belongs to no trace.
   CallPlace(boost::asio::any_io_executor client, std::shared_ptr<const provider::WireCall> wire,
-            const Clock& clock, std::shared_ptr<CachedCall> cached = nullptr)
-      : client_(std::move(client)), wire_(std::move(wire)), clock_(clock), cached_(std::move(cached)) {
-    times_.admitted = clock.now().mono;
-  }
+            const Clock& clock, std::shared_ptr<CachedCall> cached = nullptr,
+            std::shared_ptr<CallTrail> trail = nullptr);
 
   const boost::asio::any_io_executor& executor() const { return client_; }
   const std::shared_ptr<const provider::WireCall>& wire() const { return wire_; }
   const std::shared_ptr<CachedCall>& cached() const { return cached_; }
 
   // --- The try's side. One try at a time.
-  void try_begins(const engine::JobRow& row);
-  void try_ends();
+  // The `traceparent` to send; empty: none.
+  std::string try_begins(const engine::JobRow& row);
+  void try_ends(std::string_view failure);  // as CallTrail::try_ends
   void head(int status, std::string content_type) override;
   boost::asio::awaitable<bool> write(std::string bytes) override;
   boost::asio::awaitable<bool> spend(std::int64_t output_tokens) override;
@@ -84,6 +86,7 @@ class CallPlace final : public provider::ReplySink {
   const std::shared_ptr<const provider::WireCall> wire_;
   const Clock& clock_;  // outlives the node's calls
   const std::shared_ptr<CachedCall> cached_;
+  const std::shared_ptr<CallTrail> trail_;
 
   mutable std::mutex mutex_;
   // Guarded by mutex_:

@@ -25,9 +25,15 @@ double seconds(Duration d) {
   return std::chrono::duration<double>(d).count();
 }
 
-const char* operation_of(const provider::WireCall* wire) {
-  if (wire == nullptr) return "task";
-  switch (wire->kind) {
+std::int64_t amount(const engine::JobRow& row, std::string_view meter) {
+  const auto found = std::ranges::find(row.usage, meter, &engine::Usage::value_type::first);
+  return found == row.usage.end() ? 0 : found->second;
+}
+
+}  // namespace
+
+const char* operation_name(provider::Wire wire) {
+  switch (wire) {
     case provider::Wire::kNone:
       return "task";
     case provider::Wire::kChat:
@@ -47,13 +53,6 @@ const char* operation_of(const provider::WireCall* wire) {
   }
   return "task";
 }
-
-std::int64_t amount(const engine::JobRow& row, std::string_view meter) {
-  const auto found = std::ranges::find(row.usage, meter, &engine::Usage::value_type::first);
-  return found == row.usage.end() ? 0 : found->second;
-}
-
-}  // namespace
 
 GatewayMetrics::GatewayMetrics()
     : duration_(BuildHistogram()
@@ -103,7 +102,7 @@ void GatewayMetrics::ended(const engine::JobRow& row, const provider::WireCall* 
   const Duration whole = now - times.admitted;
   overhead_.Observe(seconds(std::max(Duration{0}, whole - times.queued() - times.upstream)));
   const std::scoped_lock lock(mutex_);
-  const Series& told = series(row, operation_of(wire));
+  const Series& told = series(row, operation_name(wire == nullptr ? provider::Wire::kNone : wire->kind));
   told.duration->Observe(seconds(whole));
   if (times.first_byte != Monotonic{}) {
     told.first_byte->Observe(seconds(times.first_byte - times.admitted));

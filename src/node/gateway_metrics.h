@@ -16,6 +16,9 @@
 
 namespace turnpike::node {
 
+// gen_ai.operation.name, as the conventions spell it where they know the operation; kNone: "task".
+const char* operation_name(provider::Wire wire);
+
 class GatewayMetrics {
  public:
   static constexpr std::size_t kSeriesMax =

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 #include <spdlog/logger.h>
-#include <spdlog/sinks/stdout_sinks.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -12,6 +12,7 @@
 
 #include "base/json_escape.h"
 #include "base/time.h"
+#include "node/log_sink.h"
 
 namespace turnpike::node {
 namespace {
@@ -52,7 +53,9 @@ std::size_t sequence_length(std::string_view text, std::size_t at) {
   return overlong || surrogate || point > 0x10ffff ? 0 : length;
 }
 
-void append_text(Buffer& out, std::string_view text) {
+}  // namespace
+
+void append_json_text(fmt::memory_buffer& out, std::string_view text) {
   out.push_back('"');
   for (std::size_t at = 0; at < text.size();) {
     const auto c = static_cast<unsigned char>(text[at]);
@@ -72,6 +75,8 @@ void append_text(Buffer& out, std::string_view text) {
   out.push_back('"');
 }
 
+namespace {
+
 void append_value(Buffer& out, const LogField::Value& value) {
   struct Visitor {
     Buffer& out;
@@ -86,7 +91,7 @@ void append_value(Buffer& out, const LogField::Value& value) {
         append(out, "null");
       }
     }
-    void operator()(std::string_view text) const { append_text(out, text); }
+    void operator()(std::string_view text) const { append_json_text(out, text); }
   };
   std::visit(Visitor{out}, value);
 }
@@ -117,16 +122,16 @@ const char* level_name(LogLevel level) {
 }
 
 void build_line(Buffer& out, std::int64_t micros, LogLevel level, std::string_view event,
-                std::initializer_list<LogField> fields) {
+                std::span<const LogField> fields) {
   append(out, "{\"ts\":\"");
   append_time(out, micros);
   append(out, "\",\"level\":\"");
   append(out, level_name(level));
   append(out, "\",\"event\":");
-  append_text(out, event);
+  append_json_text(out, event);
   for (const LogField& field : fields) {
     out.push_back(',');
-    append_text(out, field.key);
+    append_json_text(out, field.key);
     out.push_back(':');
     append_value(out, field.value);
   }
@@ -135,10 +140,9 @@ void build_line(Buffer& out, std::int64_t micros, LogLevel level, std::string_vi
 
 spdlog::logger& logger() {
   static const std::shared_ptr<spdlog::logger> instance = [] {
-    auto made =
-        std::make_shared<spdlog::logger>("turnpike", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-    made->set_pattern("%v");
+    auto made = std::make_shared<spdlog::logger>("turnpike", std::make_shared<GatheringSink>(STDERR_FILENO));
     made->set_level(spdlog::level::trace);
+    made->flush_on(spdlog::level::warn);  // what is written last is what tells why it ended
     return made;
   }();
   return *instance;
@@ -157,15 +161,20 @@ bool log_enabled(LogLevel level) {
 std::string log_line(std::int64_t unix_micros, LogLevel level, std::string_view event,
                      std::initializer_list<LogField> fields) {
   Buffer out;
-  build_line(out, unix_micros, level, event, fields);
+  build_line(out, unix_micros, level, event, std::span(fields.begin(), fields.size()));
   return fmt::to_string(out);
 }
 
-void log_event(LogLevel level, std::string_view event, std::initializer_list<LogField> fields) {
+void log_event(LogLevel level, std::string_view event, std::span<const LogField> fields) {
   if (!log_enabled(level)) return;
   Buffer out;
   build_line(out, unix_micros(SystemClock{}.now().wall), level, event, fields);
-  logger().log(spdlog::level::info, spdlog::string_view_t(out.data(), out.size()));
+  logger().log(level >= LogLevel::kWarn ? spdlog::level::warn : spdlog::level::info,
+               spdlog::string_view_t(out.data(), out.size()));
+}
+
+void flush_log() {
+  logger().flush();
 }
 
 }  // namespace turnpike::node

@@ -1,11 +1,16 @@
 // The program's log: one JSON object a line on standard error, with `ts` (UTC, RFC 3339), `level`, `event`
-// and the fields of the event. Thread-safe; a line is written whole. Never log a key, a prompt or a card.
+// and the fields of the event. Thread-safe; a line is written whole, and in the order of the calls. Lines
+// below kWarn are written some milliseconds later, gathered (node/log_sink.h). Never log a key, a prompt or a
+// card.
 #pragma once
+
+#include <fmt/format.h>
 
 #include <concepts>
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -38,14 +43,23 @@ struct LogField {
   Value value;
 };
 
+// Text as JSON; bytes that are not UTF-8 are replaced by U+FFFD.
+void append_json_text(fmt::memory_buffer& out, std::string_view text);
+
 // Lines below this level are not made. kInfo unless set.
 void set_log_level(LogLevel lowest);
 bool log_enabled(LogLevel level);
 
-void log_event(LogLevel level, std::string_view event, std::initializer_list<LogField> fields);
+void log_event(LogLevel level, std::string_view event, std::span<const LogField> fields);
+inline void log_event(LogLevel level, std::string_view event, std::initializer_list<LogField> fields) {
+  log_event(level, event, std::span(fields.begin(), fields.size()));
+}
 inline void log_event(std::string_view event, std::initializer_list<LogField> fields) {
   log_event(LogLevel::kInfo, event, fields);
 }
+
+// Returns once every line so far is written: before the process is ended without its own ceremony.
+void flush_log();
 
 // The line that log_event() writes, without its end of line.
 std::string log_line(std::int64_t unix_micros, LogLevel level, std::string_view event,

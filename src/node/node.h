@@ -37,6 +37,8 @@
 
 namespace turnpike::node {
 
+class CallTrail;
+
 struct Options {
   std::filesystem::path data_dir;  // journal, artifacts/, work/, spool/
   policy::PolicyPtr policy;
@@ -99,6 +101,7 @@ struct CallRequest {
   engine::JobBodyPtr body;                           // of a task; null where there is a wire call
   std::shared_ptr<const provider::WireCall> wire{};  // over OpenAI's wire
   CacheControl cache{};                              // as the request's Cache-Control says
+  std::shared_ptr<CallTrail> trail{};                // null: it belongs to no trace
 };
 
 // A wire call's answer beside its row.
@@ -111,6 +114,8 @@ struct CallReply {
 };
 struct CallServing {  // what serves a call, known once its try has begun
   std::string provider, model, model_version;
+  std::string upstream_model{};  // as the provider names it
+  std::string plan{};            // that it was admitted by
 };
 struct CallTimes {
   Monotonic admitted{};

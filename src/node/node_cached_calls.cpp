@@ -180,7 +180,10 @@ CallAnswer NodeImpl::answer_again(const CallRequest& request, const CacheTerms& 
   again.reply.content_type = answer.content_type;
   if (request.wire && !answer.stream) again.reply.body = answer.body;
   again.reply.stream_end = answer.ending;
-  again.serving = {.provider = answer.provider, .model = answer.model, .model_version = answer.version};
+  again.serving = {.provider = answer.provider,
+                   .model = answer.model,
+                   .model_version = answer.version,
+                   .plan = terms.plan};
   again.cache = result;
   return again;
 }

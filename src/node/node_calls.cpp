@@ -91,7 +91,7 @@ asio::awaitable<Result<CallAnswer>> NodeImpl::call_upstream(CallRequest request,
                                                             std::shared_ptr<CachedCall> cached) {
   if (draining()) co_return stopping();
   const auto executor = co_await asio::this_coro::executor;
-  auto place = std::make_shared<CallPlace>(executor, request.wire, *clock_, std::move(cached));
+  auto place = std::make_shared<CallPlace>(executor, request.wire, *clock_, std::move(cached), request.trail);
   engine::RateView rates;
   {
     CommitLoop::Turn turn(*loop_);

@@ -28,6 +28,13 @@ std::optional<engine::Usage> billed_of(const provider::Outcome& outcome) {
   return engine::Usage{};
 }
 
+// What its trace says of a try; empty: it answered.
+std::string_view failure_of(const provider::Outcome& outcome) {
+  if (const auto* failure = std::get_if<provider::Failure>(&outcome))
+    return policy::failure_class_name(failure->failure);
+  return std::holds_alternative<provider::Cancelled>(outcome) ? "cancelled" : "";
+}
+
 engine::TryFailed failed(policy::FailureClass failure, std::string message) {
   return engine::TryFailed{
       .failure = failure, .message = std::move(message), .retry_after = {}, .billed = engine::Usage{}};
@@ -229,9 +236,9 @@ asio::awaitable<provider::Outcome> Runners::ask(LivePtr live, ProviderSet::Servi
     co_return co_await serving.provider->run(std::move(request), std::move(progress));
   }
   // Of a call nobody could see how far it is.
-  live->place->try_begins(live->start.row);
+  request.traceparent = live->place->try_begins(live->start.row);
   provider::Outcome outcome = co_await serving.provider->run(std::move(request), nullptr);
-  live->place->try_ends();
+  live->place->try_ends(failure_of(outcome));
   if (live->place->wire()) put_reply(*live, outcome);
   co_return outcome;
 }
@@ -344,19 +351,22 @@ void Runners::report_progress(Live& live, int percent, std::string_view message)
   turn.engine().progress(live.start.try_id, bounded, message.substr(0, length), turn.now(), turn.changes());
 }
 
+// Of a call its request's own line says the same and more.
 void Runners::log_start(const Live& live) const {
-  if (!log_enabled(LogLevel::kInfo)) return;
+  const LogLevel level = live.place ? LogLevel::kDebug : LogLevel::kInfo;
+  if (!log_enabled(level)) return;
   const engine::StartTry& start = live.start;
-  log_event("job.started", {{"job", to_string(start.row.id)},
-                            {"task", start.row.task},
-                            {"plan", start.row.plan},
-                            {"priority", static_cast<unsigned>(start.priority_class)},
-                            {"active", start.active},
-                            {"limit", start.limit},
-                            {"account", to_string(start.row.account)},
-                            {"try", to_string(start.try_id)},
-                            {"attempt", start.row.attempt},
-                            {"provider", start.row.provider}});
+  log_event(level, "job.started",
+            {{"job", to_string(start.row.id)},
+             {"task", start.row.task},
+             {"plan", start.row.plan},
+             {"priority", static_cast<unsigned>(start.priority_class)},
+             {"active", start.active},
+             {"limit", start.limit},
+             {"account", to_string(start.row.account)},
+             {"try", to_string(start.try_id)},
+             {"attempt", start.row.attempt},
+             {"provider", start.row.provider}});
 }
 
 fs::path Runners::folder_of(const Live& live) const {

@@ -89,6 +89,7 @@ void read_policy(const YAML::Node& root, const SecretSource& secrets, Report& re
     read_webhooks(top.at("webhooks"), policy);
     read_endpoints(top.at("endpoints"), policy);
     read_cache(top.at("cache"), policy);
+    read_telemetry(top.at("telemetry"), secrets, policy);
     read_prices(top.at("prices"), policy);
     read_groups(top.at("teams"), top.at("platform"), policy);
     read_rules(top.at("rules"), policy);

@@ -1,12 +1,13 @@
 // The sections of a configuration, one function each. They are read in this order, whatever the order in the
 // file, so that each finds what it refers to: server, providers, models, aliases, content_types, plans,
-// accounts, store, webhooks, endpoints, cache, prices, teams and platform, rules, flags. A name with mistakes
-// in it is known all the same: a mistake is reported once, not at every use.
+// accounts, store, webhooks, endpoints, cache, telemetry, prices, teams and platform, rules, flags. A name
+// with mistakes in it is known all the same: a mistake is reported once, not at every use.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "policy/load.h"
@@ -26,6 +27,7 @@ void read_store(const Value& value, Policy& policy);
 void read_webhooks(const Value& value, Policy& policy);
 void read_endpoints(const Value& value, Policy& policy);
 void read_cache(const Value& value, Policy& policy);
+void read_telemetry(const Value& value, const SecretSource& secrets, Policy& policy);
 void read_content_types(const Value& value, Policy& policy);
 void read_prices(const Value& value, Policy& policy);
 void read_groups(const Value& teams, const Value& platform, Policy& policy);
@@ -64,6 +66,10 @@ std::string canonical_text(const PriceTable& prices);
 // Reads a secret: exactly `${env:NAME}` or `${file:PATH}`. `missing_ok`: one that is not there is left empty,
 // else it is a mistake. The text of a secret is in no mistake.
 void read_secret(const Value& value, const SecretSource& secrets, bool missing_ok, Secret& out);
+// Likewise, of a header: words may stand before it ("Bearer ${env:NAME}"), and the secret must be there.
+void read_secret_header(const Value& value, const SecretSource& secrets, Secret& out);
+// http(s)://HOST[:PORT][/PATH], without user, query, fragment or a slash at its end.
+bool is_base_url(std::string_view url);
 
 // Reads a list of names that must all be among `known`, each once; `what` is what they name ("task").
 void read_references(const Value& value, const char* what, const std::vector<std::string>& known,

@@ -28,19 +28,6 @@ std::optional<std::string> reference_to(std::string_view text, std::string_view 
   return std::string{text};
 }
 
-// http(s)://HOST[:PORT][/PATH], without user, query or fragment.
-bool is_base_url(std::string_view url) {
-  if (url.starts_with("https://")) {
-    url.remove_prefix(8);
-  } else if (url.starts_with("http://")) {
-    url.remove_prefix(7);
-  } else {
-    return false;
-  }
-  return !url.empty() && url.front() != '/' && url.front() != ':' && !url.ends_with('/') &&
-         url.find_first_of("@?# \"<>\\^`{|}") == std::string_view::npos;
-}
-
 // The keys that only some kinds have; `tasks` differs between its two.
 struct KindKeys {
   const char* kinds;
@@ -205,30 +192,70 @@ void read_provider(const Value& value, const SecretSource& secrets, Policy& poli
 
 }  // namespace
 
-void read_secret(const Value& value, const SecretSource& secrets, bool missing_ok, Secret& out) {
-  std::string text;
-  if (!value.raw_text(text)) return;
+namespace {
+
+// The secret that `text` names, which is all of it. Nothing: it is not there (said unless `missing_ok`), or
+// the text is no reference (said).
+std::optional<std::string> secret_of(const Value& value, const SecretSource& secrets, std::string_view text,
+                                     bool missing_ok, const char* what_to_write) {
   const auto env = reference_to(text, "${env:");
   const auto file = reference_to(text, "${file:");
   if (!env && !file) {
-    value.mistake("write ${env:NAME} or ${file:PATH}: a secret never stands in the configuration itself");
-    return;
+    value.mistake(what_to_write);
+    return std::nullopt;
   }
   auto secret = env ? secrets.env(*env) : secrets.file(*file);
   // A file usually ends its line.
   while (secret && (secret->ends_with('\n') || secret->ends_with('\r'))) secret->pop_back();
   if (!secret || secret->empty()) {
-    if (missing_ok) return;
+    if (missing_ok) return std::nullopt;
     value.mistake(env ? fmt::format("environment variable {} is not set", *env)
                       : fmt::format("file {} is not there, not readable or empty", *file));
-    return;
+    return std::nullopt;
   }
   if (std::ranges::any_of(*secret,
                           [](char c) { return static_cast<unsigned char>(c) < 0x21 || c == 0x7f; })) {
     value.mistake("the secret contains a space or a control character, which no key has");
+    return std::nullopt;
+  }
+  return secret;
+}
+
+}  // namespace
+
+void read_secret(const Value& value, const SecretSource& secrets, bool missing_ok, Secret& out) {
+  std::string text;
+  if (!value.raw_text(text)) return;
+  auto secret =
+      secret_of(value, secrets, text, missing_ok,
+                "write ${env:NAME} or ${file:PATH}: a secret never stands in the configuration itself");
+  if (secret) out = Secret(std::move(*secret));
+}
+
+void read_secret_header(const Value& value, const SecretSource& secrets, Secret& out) {
+  std::string text;
+  if (!value.raw_text(text)) return;
+  const std::size_t at = std::min(text.find("${"), text.size());
+  if (std::ranges::any_of(text.substr(0, at), [](char c) { return c < ' ' || c > '~'; })) {
+    value.mistake("before the secret only plain words may stand");
     return;
   }
-  out = Secret(std::move(*secret));
+  auto secret = secret_of(value, secrets, std::string_view(text).substr(at), false,
+                          "write ${env:NAME} or ${file:PATH}, with words before it where they are wanted "
+                          "(Bearer ${env:NAME}): a secret never stands in the configuration itself");
+  if (secret) out = Secret(text.substr(0, at) + *secret);
+}
+
+bool is_base_url(std::string_view url) {
+  if (url.starts_with("https://")) {
+    url.remove_prefix(8);
+  } else if (url.starts_with("http://")) {
+    url.remove_prefix(7);
+  } else {
+    return false;
+  }
+  return !url.empty() && url.front() != '/' && url.front() != ':' && !url.ends_with('/') &&
+         url.find_first_of("@?# \"<>\\^`{|}") == std::string_view::npos;
 }
 
 void read_references(const Value& value, const char* what, const std::vector<std::string>& known,

@@ -376,6 +376,15 @@ struct Webhooks {
                                  std::chrono::hours(14),  std::chrono::hours(20),  std::chrono::hours(24)};
 };
 
+// Traces of calls, sent to a collector by OTLP over HTTP.
+struct Otlp {
+  std::string endpoint;  // spans go to this and /v1/traces; no slash at its end
+  std::vector<std::pair<std::string, Secret>>
+      headers;                           // of each request to the collector, in the file's order
+  std::uint32_t sample_permille = 1000;  // of the traces that begin here
+  std::string service_name = "turnpike";
+};
+
 struct Accounts {
   std::string default_plan;
   bool tier_from_request = false;  // accounts.tier_from: request
@@ -397,6 +406,7 @@ struct Policy {
   Accounts accounts;
   Webhooks webhooks;
   CacheLimits cache;
+  std::optional<Otlp> otlp;                        // telemetry.otlp; nullopt: nothing is traced
   std::map<std::string, Pool, std::less<>> pools;  // by name: server.slots and one for each provider without
   std::map<std::string, Provider, std::less<>> providers;
   std::map<std::string, Model, std::less<>> models;

@@ -67,6 +67,7 @@ class AnthropicProvider final : public Provider {
     const bool streams = request.wire != nullptr && request.wire->stream;
     net::ClientRequest message =
         client_request("POST", kAnthropicMessagesPath, deadline.remaining(), streams);
+    carry_trace(request, message.headers);
     message.body = std::move(*body);
     message.response_bytes_max = kAnswerBytesMax;
     if (streams) co_return co_await stream(request, std::move(message));

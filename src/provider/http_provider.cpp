@@ -117,6 +117,7 @@ class HttpTry {
   asio::awaitable<Result<net::ClientResponse>> send(net::ClientRequest message, Duration timeout) {
     message.timeout = timeout;
     message.connect_timeout = std::min(message.connect_timeout, timeout);
+    carry_trace(request_, message.headers);
     return send_request(client_, std::move(message));
   }
 

@@ -70,6 +70,7 @@ class OpenAiProvider final : public Provider {
       auto wire = make_wire_request(request, *model, limit_field);
       if (!wire) co_return refused(wire.error());
       auto message = client_request("POST", wire->path, remaining(deadline));
+      carry_trace(request, message.headers);
       message.body = std::move(wire->body);
       message.response_bytes_max = kAnswerBytesMax;
       const auto response = co_await send_request(client_, std::move(message));
@@ -101,6 +102,7 @@ class OpenAiProvider final : public Provider {
       if (!body) co_return refused(body.error());
       auto message = client_request("POST", std::string(wire_path(call.kind)), remaining(deadline));
       message.headers = wire_headers(call);
+      carry_trace(request, message.headers);
       message.body = std::move(*body);
       Wired wired = request.sink && call.stream ? co_await stream_wire(request, std::move(message))
                                                 : co_await send_wire(request, std::move(message));

@@ -81,6 +81,7 @@ struct Request {
   std::shared_ptr<const WireCall>
       wire{};                         // of a call over OpenAI's wire, whose `input` is empty; null: a task
   std::shared_ptr<ReplySink> sink{};  // not null for a wire call that streams, and for none else
+  std::string traceparent{};          // W3C Trace Context, for upstreams over HTTP; empty: none
 };
 
 struct ProducedFile {

@@ -15,6 +15,12 @@ Duration TryDeadline::remaining() const {
   return std::max<Duration>(left, std::chrono::milliseconds(1));
 }
 
+void carry_trace(const Request& request, net::Headers& headers) {
+  constexpr const char* kName = "traceparent";
+  if (request.traceparent.empty() || net::find_header(headers, kName) != nullptr) return;
+  headers.emplace_back(kName, request.traceparent);
+}
+
 asio::awaitable<bool> is_cancelled() {
   const auto state = co_await asio::this_coro::cancellation_state;
   co_return state.cancelled() != asio::cancellation_type::none;

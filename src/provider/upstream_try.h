@@ -22,6 +22,9 @@ class TryDeadline {
   std::chrono::steady_clock::time_point until_;
 };
 
+// The trace that the try belongs to goes on in the upstream's, unless the configuration writes that header.
+void carry_trace(const Request& request, net::Headers& headers);
+
 // Whether the coroutine has been asked to stop.
 boost::asio::awaitable<bool> is_cancelled();
 

@@ -36,7 +36,7 @@ def question(prompt, model="parrot", **fields):
 class Stream:
     """A call whose answer comes as server-sent events: each is there as soon as the server has sent it."""
 
-    def __init__(self, client, body, path=CHAT, receive_bytes=None):
+    def __init__(self, client, body, path=CHAT, receive_bytes=None, headers=None):
         """`receive_bytes`: room in the kernel for what is not read yet."""
         link = socket.socket()
         link.settimeout(WAIT_SECONDS)
@@ -47,7 +47,7 @@ class Stream:
         self.connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=WAIT_SECONDS)
         self.connection.sock = link
         self.connection.request("POST", path, json.dumps({"stream": True, **body}),
-                                client.headers({"Content-Type": "application/json"}))
+                                client.headers({"Content-Type": "application/json", **(headers or {})}))
         self.response = None
 
     def opened(self):

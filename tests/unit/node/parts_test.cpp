@@ -1,11 +1,18 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <spdlog/logger.h>
+#include <unistd.h>
+
+#include <array>
 #include <fstream>
+#include <memory>
+#include <thread>
 
 #include "journal/sqlite/sqlite_journal.h"
 #include "node/artifact_store.h"
 #include "node/log.h"
+#include "node/log_sink.h"
 #include "node/open_batch.h"
 #include "node/readers.h"
 #include "support.h"
@@ -34,6 +41,37 @@ TEST(Log, BytesThatAreNotUtf8AreReplaced) {
   EXPECT_EQ(line("gr\xc3\xbc\xc3\x9f \xf0\x9f\x98\x80"), head + "gr\xc3\xbc\xc3\x9f \xf0\x9f\x98\x80\"}");
   EXPECT_EQ(line("\xff|\xc3|\xe0\x80\x80"), head + R"(\ufffd|\ufffd|\ufffd\ufffd\ufffd"})");
   EXPECT_EQ(line("\xed\xa0\x80"), head + R"(\ufffd\ufffd\ufffd"})");  // a surrogate
+}
+
+// A descriptor that nobody reads takes what a pipe takes; whoever logs does not wait for it.
+TEST(Log, WhoLogsDoesNotWaitForASlowReaderAndWhatIsDroppedIsSaid) {
+  std::array<int, 2> pipe{};
+  ASSERT_EQ(::pipe(pipe.data()), 0);
+  std::uint64_t written = 0;
+  {
+    spdlog::logger logger("test", std::make_shared<GatheringSink>(pipe[1]));
+    const std::string line(1'000, 'x');
+    constexpr std::uint64_t kLines = 3 * GatheringSink::kWaitingBytesMax / 1'000;
+    for (std::uint64_t i = 0; i < kLines; ++i) logger.info(line);
+    std::thread reader([&pipe, &written] {
+      std::array<char, 65'536> bytes{};
+      std::string tail;
+      for (ssize_t count = 0; (count = ::read(pipe[0], bytes.data(), bytes.size())) > 0;) {
+        tail = (tail + std::string(bytes.data(), static_cast<std::size_t>(count)));
+        if (tail.size() > 4'000) tail.erase(0, tail.size() - 4'000);
+        written += static_cast<std::uint64_t>(count);
+        if (tail.contains("the last one")) break;
+      }
+      EXPECT_THAT(tail, ::testing::HasSubstr("log.dropped"));
+    });
+    logger.flush();  // returns once the reader has had it all
+    logger.info("the last one");
+    logger.flush();
+    reader.join();
+  }
+  EXPECT_LE(written, 2 * GatheringSink::kWaitingBytesMax + (1ULL << 20U));
+  ::close(pipe[0]);
+  ::close(pipe[1]);
 }
 
 // --- OpenBatch
