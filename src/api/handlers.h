@@ -24,6 +24,15 @@ Handled stream_events(Context& context);
 // artifacts.cpp
 Handled upload_artifact(Context& context);
 Handled serve_artifact(Context& context);
+// work.cpp
+Handled claim_work(Context& context);
+Handled beat_work(Context& context);
+Handled progress_work(Context& context);
+Handled complete_work(Context& context);
+Handled fail_work(Context& context);
+// work_files.cpp
+Handled upload_work_file(Context& context);
+Handled serve_work_input(Context& context);
 // accounts.cpp
 Handled create_ticket(Context& context);
 Handled list_accounts(Context& context);

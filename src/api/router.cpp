@@ -28,6 +28,14 @@ constexpr std::array kRoutes{
     Route{"POST",   "/api/artifacts",              kAccount, kUpload, upload_artifact},
     Route{"GET",    "/artifacts/{name}",           kTicket,  kNone,   serve_artifact},
     Route{"POST",   "/api/tickets",                kAccount, kMaybe,  create_ticket},
+    // Workers
+    Route{"POST",   "/api/work/claim",             kWorker,  kMaybe,  claim_work},
+    Route{"POST",   "/api/work/{id}/heartbeat",    kWorker,  kMaybe,  beat_work},
+    Route{"POST",   "/api/work/{id}/progress",     kWorker,  kJson,   progress_work},
+    Route{"POST",   "/api/work/{id}/files",        kWorker,  kUpload, upload_work_file},
+    Route{"GET",    "/api/work/{id}/input",        kWorker,  kNone,   serve_work_input},
+    Route{"POST",   "/api/work/{id}/complete",     kWorker,  kJson,   complete_work},
+    Route{"POST",   "/api/work/{id}/fail",         kWorker,  kJson,   fail_work},
     // Subscriptions
     Route{"GET",    "/api/subscription/current",   kAccount, kNone,   current_subscription},
     Route{"GET",    "/api/subscription/usage",     kAccount, kNone,   subscription_usage},

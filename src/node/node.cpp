@@ -36,10 +36,10 @@ Result<void> make_folders(const fs::path& data) {
   return make_folder(data / "artifacts", false);
 }
 
-ProviderSet::Maker maker_of(const Options& options) {
+ProviderSet::Maker maker_of(const Options& options, std::shared_ptr<provider::WorkDesk> desk) {
   if (options.make_provider) return options.make_provider;
-  return [](const policy::Provider& config, std::vector<std::string>& warnings) {
-    return provider::make_provider(config, warnings);
+  return [desk = std::move(desk)](const policy::Provider& config, std::vector<std::string>& warnings) {
+    return provider::make_provider(config, warnings, desk);
   };
 }
 
@@ -67,7 +67,7 @@ NodeImpl::NodeImpl(Options options, net::IoThreads& threads, std::unique_ptr<jou
       threads_(threads),
       clock_(options_.clock),
       journal_(std::move(journal)),
-      providers_(maker_of(options_)),
+      providers_(maker_of(options_, desk_)),
       artifacts_(options_.data_dir / "artifacts", *journal_),
       policy_(options_.policy) {}
 
@@ -99,6 +99,7 @@ Result<void> NodeImpl::recover() {
                     .clock = *clock_,
                     .callers = callers_,
                     .unavailable = options_.unavailable_providers,
+                    .desk = *desk_,
                     .work_dir = options_.data_dir / "work",
                     .spool_dir = options_.data_dir / "spool"};
   runners_ = std::make_unique<Runners>(std::move(parts), threads_);
@@ -152,6 +153,7 @@ void NodeImpl::act(engine::Effect effect, Deliveries& deliveries) {
     Deliveries& deliveries;
     void operator()(engine::StartTry& start) const {
       node.metrics_.picked_up(node.clock_->now().wall - start.row.queued_at);
+      if (start.claim) node.desk_->expect(start.claim, start.claimed);
       node.runners_->start(std::move(start), deliveries);
     }
     void operator()(engine::StopTry& stop) const { node.runners_->stop(stop.try_id, stop.reason); }
@@ -188,6 +190,7 @@ void NodeImpl::on_committed(OpenBatch& batch, Deliveries& deliveries, Duration t
 void NodeImpl::on_decided(std::vector<engine::StartTry>& starts) {
   for (engine::StartTry& start : starts) {
     metrics_.picked_up(clock_->now().wall - start.row.queued_at);
+    if (start.claim) desk_->expect(start.claim, start.claimed);
     runners_->start_now(std::move(start));
   }
 }
@@ -236,6 +239,7 @@ void NodeImpl::drain_and_stop(Duration limit) {
       CommitLoop::Turn turn(*loop_);
       turn.engine().set_draining(true, turn.now(), turn.changes());
     }
+    desk_->stop();
     const auto idle = [](engine::Engine& engine) { return engine.live_tries().empty(); };
     bool done = loop_->wait_until(idle, limit);
     // A start may still be on its way to the runners when the first round of stops goes out.

@@ -34,6 +34,7 @@
 #include "policy/overlay.h"
 #include "policy/policy.h"
 #include "provider/provider.h"
+#include "provider/work_desk.h"
 
 namespace turnpike::node {
 
@@ -154,6 +155,25 @@ struct PolicyChange {
   std::string reason;
 };
 
+// A worker asks for work of providers of kind pull.
+struct ClaimRequest {
+  std::vector<std::string> providers;  // not empty, each once
+  AccountId account{};                 // whose work alone it takes; none: anybody's
+  std::uint32_t most = 1;              // tries
+  provider::Worker worker;
+};
+// A claim that waits. Used by one coroutine, on the executor it was made for.
+class WorkClaim {
+ public:
+  // What was not handed over goes back to the queue.
+  virtual ~WorkClaim() = default;
+  // Once: work of one account, as much as its plan hands out at once; nothing where none came within
+  // `at_most`, the worker has left, or the server stops. What comes was committed as started.
+  virtual boost::asio::awaitable<std::vector<provider::Work>> wait(Duration at_most) = 0;
+  // The worker has gone: a wait() ends. From any thread.
+  virtual void leave() = 0;
+};
+
 // What an operator decides while it runs: pauses, statuses of versions, pins, canaries, the freeze.
 struct OperatorDecision {
   std::function<Result<void>(policy::Overlay& overlay, const policy::Policy& policy)> change;
@@ -241,6 +261,16 @@ class Node {
   // The job once it has ended, or as it stands when `timeout` has passed.
   virtual boost::asio::awaitable<Result<JobView>> wait(JobId id, std::optional<AccountId> account,
                                                        Duration timeout) = 0;
+
+  // --- Workers
+  // Errors: those of Engine::claim.
+  virtual Result<std::shared_ptr<WorkClaim>> claim(ClaimRequest request,
+                                                   const boost::asio::any_io_executor& executor) = 0;
+  virtual provider::WorkDesk& desk() = 0;  // heartbeats, progress, files
+  // The end of a try; durable on return. Errors: kConflict (WorkDesk, or the job was cancelled meanwhile);
+  // kUnavailable: the server stops, and whether it was taken is not known.
+  virtual boost::asio::awaitable<Result<void>> report_work(TryId id, provider::Worker worker,
+                                                           provider::WorkReport report) = 0;
 
   // --- Events. `after` nullopt: from now on.
   virtual boost::asio::awaitable<Result<std::shared_ptr<Subscription>>> subscribe(

@@ -3,6 +3,7 @@
 //   node_jobs.cpp  jobs
 //   node_accounts.cpp  accounts, what they use, and what they were refused
 //   node_calls.cpp  calls; node_cached_calls.cpp  those that the cache may answer
+//   node_work.cpp  what workers claim and report
 //   node_keep.cpp  records, events, artifacts, policy, numbers
 //   node_operator.cpp  what the operator decides beside the policy
 #pragma once
@@ -89,6 +90,12 @@ class NodeImpl final : public Node, public CommitListener {
                                                                    std::optional<JobId> job,
                                                                    std::optional<EventId> after) override;
 
+  Result<std::shared_ptr<WorkClaim>> claim(ClaimRequest request,
+                                           const asio::any_io_executor& executor) override;
+  provider::WorkDesk& desk() override { return *desk_; }
+  asio::awaitable<Result<void>> report_work(TryId id, provider::Worker worker,
+                                            provider::WorkReport report) override;
+
   asio::awaitable<Result<void>> store(std::vector<journal::Record> records) override;
   journal::Journal& journal() override { return *journal_; }
   asio::awaitable<Result<void>> read(std::function<void(journal::Journal&)> question) override;
@@ -122,6 +129,7 @@ class NodeImpl final : public Node, public CommitListener {
   Duration upkeep(Timestamp now) override;
 
  private:
+  friend class WaitingClaim;
   // The live job that has a dedupe key, as read, and when.
   struct Dedupe {
     std::optional<engine::ColdJob> job;
@@ -199,6 +207,7 @@ class NodeImpl final : public Node, public CommitListener {
   Metrics metrics_;
   GatewayMetrics gateway_metrics_;
   Readers readers_{kReaderThreads, kReadsWaitingMax};
+  const std::shared_ptr<provider::WorkDesk> desk_ = std::make_shared<provider::WorkDesk>();
   ProviderSet providers_;
   ArtifactStore artifacts_;
   std::unique_ptr<AnswerCache> cache_;

@@ -218,7 +218,7 @@ struct ExecTask {
   std::uint32_t processes_max = 64;             // threads count, for the kernel counts them
 };
 
-enum class ProviderKind : std::uint8_t { kExec, kOpenAi, kSandbox, kAnthropic, kHttp };
+enum class ProviderKind : std::uint8_t { kExec, kOpenAi, kSandbox, kAnthropic, kHttp, kPull };
 // Whether it is an upstream of somebody else's, which may bill what it began, whatever came back, and costs
 // what its prices say; else a program or a pretence of ours.
 constexpr bool is_remote(ProviderKind kind) {
@@ -308,6 +308,11 @@ struct Provider {
   Duration latency_p50 = std::chrono::milliseconds(50);
   Duration latency_p99 = std::chrono::milliseconds(500);
   std::vector<SandboxFault> faults;
+  // pull: workers of the operator's own claim its jobs. Its pool is always its own.
+  Duration lease =
+      std::chrono::seconds(30);      // a worker not heard of for so long is lost, and its try with it
+  std::uint32_t claims_max = 1'000;  // claims that wait for work at once, 1..10,000
+  std::uint64_t file_bytes_max = 64ULL << 20;  // of each file that a worker makes
 };
 
 // Moves an account between plans by what it uses (ST8), each move audited.

@@ -22,5 +22,7 @@ std::unique_ptr<Provider> make_http_provider(const policy::Provider& config,
                                              std::shared_ptr<net::Client> client,
                                              std::vector<std::string>& warnings);
 std::unique_ptr<Provider> make_sandbox_provider(const policy::Provider& config);
+// `desk` is not null.
+std::unique_ptr<Provider> make_pull_provider(const policy::Provider& config, std::shared_ptr<WorkDesk> desk);
 
 }  // namespace turnpike::provider
