@@ -201,8 +201,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"SecretWithASpace", "${env:CLOUD_KEY}", "${env:SPACED_KEY}",
                 "t.yaml:19:14: providers.cloud.api_key: the secret contains a space or a control character, "
                 "which no key has"},
-        BadFile{"SecretInAWrongPlace", "kind: sandbox", "kind: sk-very-secret-value",
-                "t.yaml:21:11: providers.fake.kind: must be one of exec, openai, anthropic, http, sandbox"},
+        BadFile{
+            "SecretInAWrongPlace", "kind: sandbox", "kind: sk-very-secret-value",
+            "t.yaml:21:11: providers.fake.kind: must be one of exec, openai, anthropic, http, sandbox, pull"},
         BadFile{"SecretAsASection", "kind: sandbox", "kind: sandbox\n    faults: sk-very-secret-value",
                 "t.yaml:22:13: providers.fake.faults: must be a section (key: value)"},
         BadFile{
@@ -430,10 +431,11 @@ INSTANTIATE_TEST_SUITE_P(
                 "t.yaml:22:14: providers.fake.faults.timeout: `share` is missing"},
         BadFile{"UnknownFault", "kind: sandbox", "kind: sandbox\n    faults: {trasient: 1%}",
                 "t.yaml:22:14: providers.fake.faults: unknown key `trasient`: did you mean `transient`?"},
-        BadFile{"UnknownKind", "kind: sandbox", "kind: sandboxx",
-                "t.yaml:21:11: providers.fake.kind: must be one of exec, openai, anthropic, http, sandbox: "
-                "did you mean "
-                "`sandbox`?"}),
+        BadFile{
+            "UnknownKind", "kind: sandbox", "kind: sandboxx",
+            "t.yaml:21:11: providers.fake.kind: must be one of exec, openai, anthropic, http, sandbox, pull: "
+            "did you mean "
+            "`sandbox`?"}),
     name_of);
 
 INSTANTIATE_TEST_SUITE_P(
