@@ -167,11 +167,12 @@ TEST_P(ExecServer, DeathMidRequestIsTransientSaysItsLastWordsAndTheNextStartsItA
 }
 
 TEST_P(ExecServer, NeverReadyIsTransientWithTheReason) {
-  policy::Provider config = server_.config("never");
-  config.serve->start_timeout = milliseconds(700);
+  policy::Provider config = server_.config();
+  config.serve->command = {"sh", "-c", "echo loading for ever >&2; sleep 600 # " + server_.script().string()};
+  config.serve->start_timeout = seconds(2);
   use(config);
   expect_failure(run("ok"), FailureClass::kTransient,
-                 "did not listen on its socket within 700 ms: loading for ever");
+                 "sh did not listen on its socket within 2000 ms: loading for ever");
 }
 
 TEST_P(ExecServer, DyingAtOnceIsToldAndStartedLaterAndLater) {

@@ -116,9 +116,6 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     request_queue_size = 64
 
 mode = sys.argv[1] if len(sys.argv) > 1 else "serve"
-if mode == "never":
-    print("loading for ever", file=sys.stderr, flush=True)
-    time.sleep(600)
 if mode == "crash":
     print("cannot find the weights", file=sys.stderr, flush=True)
     sys.exit(1)
