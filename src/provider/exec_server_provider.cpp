@@ -150,11 +150,12 @@ class ExecServerProvider final : public Provider {
       Crossing::end(crossing, Cancelled{});
       co_return;
     }
-    Outcome outcome = failure(FailureClass::kTransient, "the provider failed in an unexpected way");
+    Outcome outcome;
     try {
       outcome = co_await serve(std::move(request));
     } catch (const std::exception&) {
       // A bug of ours, or no memory to be had; the try ends all the same.
+      outcome = failure(FailureClass::kTransient, "the provider failed in an unexpected way");
     }
     if (co_await is_cancelled() && std::holds_alternative<Failure>(outcome)) outcome = Cancelled{};
     Crossing::end(crossing, std::move(outcome));
