@@ -179,6 +179,7 @@ asio::awaitable<Runners::Ending> Runners::attempt(LivePtr live) {
 asio::awaitable<Runners::Ending> Runners::serve(LivePtr live, ProviderSet::Serving serving) {
   const engine::StartTry& start = live->start;
   provider::Request request{.job = start.row.id,
+                            .account = start.row.account,
                             .try_id = start.try_id,
                             .task = start.row.task,
                             .model = start.row.upstream_model,

@@ -69,6 +69,7 @@ class ReplySink {
 
 struct Request {
   JobId job;
+  AccountId account{};  // whose it is; a name and nothing more
   TryId try_id;
   std::string task;
   std::string model;  // as the provider names it (ModelRoute::upstream_model)
