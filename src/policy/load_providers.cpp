@@ -49,11 +49,13 @@ struct KindKeys {
   std::initializer_list<const char*> keys;
 };
 constexpr std::initializer_list<const char*> kTasksKeys = {"tasks"};
+constexpr std::initializer_list<const char*> kExecKeys = {"serve"};
 constexpr std::initializer_list<const char*> kUpstreamKeys = {"base_url", "api_key", "keys"};
 constexpr std::initializer_list<const char*> kHttpKeys = {"auth", "statuses", "allow_private"};
 constexpr std::initializer_list<const char*> kSandboxKeys = {"seed", "latency", "faults"};
 constexpr std::initializer_list<const char*> kPullKeys = {"lease", "claims", "file_size"};
 constexpr KindKeys kTasksOnly{"exec and http", kTasksKeys};
+constexpr KindKeys kExecOnly{"exec", kExecKeys};
 constexpr KindKeys kUpstreamOnly{"openai, anthropic and http", kUpstreamKeys};
 constexpr KindKeys kHttpOnly{"http", kHttpKeys};
 constexpr KindKeys kSandboxOnly{"sandbox", kSandboxKeys};
@@ -196,10 +198,12 @@ void read_provider(const Value& value, const SecretSource& secrets, Policy& poli
     read_use(map, out);
     KeySlots keys;
     if (known && is_remote(out.kind)) read_keys(map, secrets, out, keys);
+    if (known && out.kind == ProviderKind::kExec) read_serve(map.at("serve"), out);
     read_pool(map, keys, policy, out);
     read_upstream(map, out);
     if (!known) {  // which keys belong here is not known either
-      for (const KindKeys& keys : {kTasksOnly, kUpstreamOnly, kHttpOnly, kSandboxOnly, kPullOnly}) {
+      for (const KindKeys& keys :
+           {kTasksOnly, kExecOnly, kUpstreamOnly, kHttpOnly, kSandboxOnly, kPullOnly}) {
         for (const char* key : keys.keys) map.at(key);
       }
       return;
@@ -211,17 +215,17 @@ void read_provider(const Value& value, const SecretSource& secrets, Policy& poli
       case ProviderKind::kOpenAi:
       case ProviderKind::kAnthropic:
         read_address(map, out);
-        return refuse_keys(map, {kTasksOnly, kHttpOnly, kSandboxOnly, kPullOnly});
+        return refuse_keys(map, {kTasksOnly, kExecOnly, kHttpOnly, kSandboxOnly, kPullOnly});
       case ProviderKind::kHttp:
         read_address(map, out);
         read_http(map, out);
-        return refuse_keys(map, {kSandboxOnly, kPullOnly});
+        return refuse_keys(map, {kExecOnly, kSandboxOnly, kPullOnly});
       case ProviderKind::kSandbox:
         read_sandbox(map, out);
-        return refuse_keys(map, {kTasksOnly, kUpstreamOnly, kHttpOnly, kPullOnly});
+        return refuse_keys(map, {kTasksOnly, kExecOnly, kUpstreamOnly, kHttpOnly, kPullOnly});
       case ProviderKind::kPull:
         read_pull(map, out);
-        return refuse_keys(map, {kTasksOnly, kUpstreamOnly, kHttpOnly, kSandboxOnly});
+        return refuse_keys(map, {kTasksOnly, kExecOnly, kUpstreamOnly, kHttpOnly, kSandboxOnly});
     }
   });
 }
