@@ -21,6 +21,7 @@
 #include "policy/models.h"
 #include "policy/period.h"
 #include "policy/price.h"
+#include "policy/watch.h"
 
 namespace turnpike::policy {
 
@@ -298,6 +299,7 @@ struct Provider {
   std::map<std::string, ExecTask> exec_tasks;
   // openai, anthropic, http
   std::string base_url;  // without a slash at its end, e.g. "https://api.openai.com/v1"
+  std::optional<ListWatch> watch;  // nullopt: its lists are not read
   // http
   HttpAuth auth;
   std::map<std::string, HttpTask> http_tasks;
