@@ -4,6 +4,7 @@ import pytest
 import yaml
 from gateway import KEYS, on_plan, remote, serve
 from support import ROOT, Events, Server, Upstream, until
+from test_webhooks import Receiver, make
 
 TEXT = {"prompt": "a word about rivers", "max_tokens": 8}
 
@@ -225,7 +226,15 @@ def test_a_change_of_the_policy_is_told(server, cloud):
         assert (policy["version"], policy["hash"]) == (3, back["hash"])
 
 
-def test_an_endpoint_for_webhooks_may_ask_for_both(server):
-    client = server.client()
-    made = client.post("/api/webhooks/endpoints", {"url": "https://example.com/x", "events": ["model.*", "policy.changed"]})
-    assert made.status == 201, made
+def test_SD11_webhooks_carry_both(tmp_path, cloud):
+    config = watched(cloud, webhooks={"allow_private": True, "allow_http": True})
+    with Receiver() as receiver, serve(tmp_path, config) as server:
+        looked(server)
+        make(server.client(), receiver.url(), events=["model.*", "policy.changed"])
+        listing(cloud, "parrot-2.1.0")
+        look(server)
+        config["plans"]["another"] = {}
+        assert server.client().post("/api/admin/policy/apply", yaml.safe_dump(config).encode()).status == 200
+        until(lambda: len(receiver.seen) == 2, "two deliveries")
+        assert [(event["type"], event["data"].get("id"), event["data"].get("version")) for event in receiver.events()] == [
+            ("model.discovered", "parrot-2.1.0", "2.1.0"), ("policy.changed", None, 2)]

@@ -61,7 +61,7 @@ std::vector<std::string> versions(const Policy& policy, const std::string& model
 std::string served(const Policy& policy, const std::string& plan, const Overlay& overlay = no_overlay(),
                    const std::string& model = "writer") {
   const auto route = resolve(policy, policy.plans.at(plan), overlay, "ada", "text", model, {});
-  return route ? route->candidates.front().version : route.error().message;
+  return route ? route->candidates.front().model_version : route.error().message;
 }
 
 TEST(Discovered, AMarkStandsForANumberOrADay) {
