@@ -127,15 +127,16 @@ struct OverlayRow {
   std::string changed_by;  // a key's id, "cli", "canary:ID"
 };
 
-// Something that a provider's list had and the configuration did not. Put once, and kept for good: what was seen
-// is not announced again. One of that provider, kind and id that is there already stays as it was.
+// Something that a provider's list had and the configuration did not. Put once, and kept for good: what was
+// seen is not announced again. One of that provider, kind and id that is there already stays as it was.
 struct DiscoveryRow {
   std::uint64_t number = 0;  // in the order in which they were found, from 1, without a gap
   policy::Discovery found;
 };
 
-using Record = std::variant<KeyRow, ArtifactRow, IdempotencyRow, PolicyVersionRow, AuditRow,
-                            WebhookEndpointRow, WebhookDeliveryRow, WebhookCursorRow, OverlayRow, DiscoveryRow>;
+using Record =
+    std::variant<KeyRow, ArtifactRow, IdempotencyRow, PolicyVersionRow, AuditRow, WebhookEndpointRow,
+                 WebhookDeliveryRow, WebhookCursorRow, OverlayRow, DiscoveryRow>;
 
 // One group commit. The node merges before: at most one PutJob/PutAccount/PutQueueCount a key.
 struct Commit {

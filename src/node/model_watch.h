@@ -1,5 +1,5 @@
-// Reads the lists of models and voices that providers have (policy::ListWatch), when they are due, and tells of
-// what is new. What an upstream says changes nothing that is served: a version that is found waits for the
+// Reads the lists of models and voices that providers have (policy::ListWatch), when they are due, and tells
+// of what is new. What an upstream says changes nothing that is served: a version that is found waits for the
 // operator.
 #pragma once
 
@@ -49,7 +49,7 @@ struct ModelWatchParts {
 // Thread-safe.
 class ModelWatch {
  public:
-  static constexpr Duration kAskTimeout = std::chrono::seconds(30);  // of one list
+  static constexpr Duration kAskTimeout = std::chrono::seconds(30);    // of one list
   static constexpr Duration kLookAgainMax = std::chrono::seconds(10);  // a new policy may want one sooner
 
   explicit ModelWatch(ModelWatchParts parts) : parts_(std::move(parts)) {}

@@ -290,8 +290,8 @@ class Node {
   virtual std::vector<policy::Discovery> discoveries() = 0;  // in the order in which they were found
   virtual std::vector<WatchState> watches() = 0;             // by the provider's name
   // Reads the provider's lists now; empty: those of all that can be asked. What came of it is in watches(), a
-  // list that cannot be read too. Errors: kNotFound (its lists are not watched), kConflict (it is paused, or was
-  // missing at the start), kUnavailable.
+  // list that cannot be read too. Errors: kNotFound (its lists are not watched), kConflict (it is paused, or
+  // was missing at the start), kUnavailable.
   virtual boost::asio::awaitable<Result<void>> look(std::string provider) = 0;
 
   // --- Life

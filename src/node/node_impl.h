@@ -237,8 +237,8 @@ class NodeImpl final : public Node, public CommitListener {
   std::uint64_t policy_version_ = 0;  // guarded by policy_mutex_
   std::uint64_t price_version_ = 0;   // guarded by policy_mutex_
 
-  // What lists had, by number from 1; and what of it is what. Guarded by discoveries_mutex_, changed under the
-  // engine's too.
+  // What lists had, by number from 1; and what of it is what. Guarded by discoveries_mutex_, changed under
+  // the engine's too.
   using DiscoveryKey = std::tuple<std::string, policy::DiscoveryKind, std::string>;
   mutable std::mutex discoveries_mutex_;
   std::vector<policy::Discovery> discoveries_;

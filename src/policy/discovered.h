@@ -24,8 +24,8 @@ const char* discovery_kind_name(DiscoveryKind kind);  // "model", "voice", "list
 struct Discovery {
   std::string provider;
   DiscoveryKind kind = DiscoveryKind::kModel;
-  std::string id;    // as the provider names it, 1..256 bytes of UTF-8
-  std::string name;  // for a person; may be empty; at most 256 bytes
+  std::string id;                                      // as the provider names it, 1..256 bytes of UTF-8
+  std::string name;                                    // for a person; may be empty; at most 256 bytes
   std::optional<std::chrono::sys_days> released = {};  // as the list says
   Wall found_at{};                                     // when it was first seen
   friend bool operator==(const Discovery&, const Discovery&) = default;

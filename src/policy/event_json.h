@@ -9,16 +9,16 @@
 
 namespace turnpike::policy {
 
-// {"provider","kind":"model"|"voice","id","name","model","version","status":"discovered"}; name, and where it is no
-// model's version model and version too, are null.
+// {"provider","kind":"model"|"voice","id","name","model","version","status":"discovered"}; name, and where it
+// is no model's version model and version too, are null.
 std::string discovered_json(const Discovery& found, const std::optional<Place>& place);
 
 struct PolicyChanged {
-  std::uint64_t version = 0;   // in force now
-  std::uint64_t previous = 0;  // before it
-  std::string hash;            // of its text
-  std::string by;              // an actor
-  std::string reason;          // empty: none was given
+  std::uint64_t version = 0;                         // in force now
+  std::uint64_t previous = 0;                        // before it
+  std::string hash;                                  // of its text
+  std::string by;                                    // an actor
+  std::string reason;                                // empty: none was given
   std::optional<std::uint64_t> rolled_back_to = {};  // the version whose text it is
 };
 // {"version","previous","hash","by","reason","rolled_back_to"}

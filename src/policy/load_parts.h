@@ -19,7 +19,8 @@ void read_server(const Value& value, Policy& policy);  // and the pools of serve
 void read_providers(const Value& value, const SecretSource& secrets, Policy& policy);  // and their own pools
 void read_exec_tasks(const Value& value, Provider& provider);
 void read_http(Map& map, Provider& provider);  // what only providers of kind http have
-void read_watch(const Value& value, Provider& provider);  // the provider's address and keys must have been read
+void read_watch(const Value& value,
+                Provider& provider);  // the provider's address and keys must have been read
 void read_models(const Value& value, Policy& policy);
 void read_discover(const Value& value, const Policy& policy, Model& model);  // the model's task likewise
 // Versions that are found must have a place among the file's.

@@ -298,7 +298,7 @@ struct Provider {
   // exec
   std::map<std::string, ExecTask> exec_tasks;
   // openai, anthropic, http
-  std::string base_url;  // without a slash at its end, e.g. "https://api.openai.com/v1"
+  std::string base_url;            // without a slash at its end, e.g. "https://api.openai.com/v1"
   std::optional<ListWatch> watch;  // nullopt: its lists are not read
   // http
   HttpAuth auth;

@@ -15,7 +15,7 @@
 
 namespace turnpike::provider {
 
-constexpr std::size_t kEntryBytesMax = 256;    // of an id, and of a name
+constexpr std::size_t kEntryBytesMax = 256;       // of an id, and of a name
 constexpr std::uint32_t kEntriesOnAPage = 1'000;  // that anthropic and huggingface give at most
 
 // One GET of a look.
@@ -29,8 +29,9 @@ std::vector<ListAsk> list_asks(const policy::ListWatch& watch, std::string_view 
 
 struct ListEntry {
   std::string id;
-  std::string name;                                    // for a person; may be empty
-  std::optional<std::chrono::sys_days> released = {};  // the day, in UTC, that the list says; none before 1970-01-02
+  std::string name;  // for a person; may be empty
+  std::optional<std::chrono::sys_days> released =
+      {};  // the day, in UTC, that the list says; none before 1970-01-02
   friend bool operator==(const ListEntry&, const ListEntry&) = default;
 };
 struct ListAnswer {
@@ -38,13 +39,16 @@ struct ListAnswer {
   std::size_t left_out = 0;        // without an id of 1 to kEntryBytesMax bytes, or beyond entries_max
 };
 // The body of a 200. What stands beside the fields named here is not looked at.
-//   openai       {"data":[{"id","created" (Unix seconds)}]}; platform.openai.com, API reference, "List models",
+//   openai       {"data":[{"id","created" (Unix seconds)}]}; platform.openai.com, API reference, "List
+//   models",
 //                October 2025
-//   anthropic    {"data":[{"id","display_name","created_at" (RFC 3339)}]}; docs.anthropic.com, API, "List Models",
+//   anthropic    {"data":[{"id","display_name","created_at" (RFC 3339)}]}; docs.anthropic.com, API, "List
+//   Models",
 //                October 2025
 //   huggingface  [{"id" or "modelId","createdAt" or "lastModified" (RFC 3339)}]; huggingface.co/docs/hub/api,
 //                "GET /api/models", October 2025
-//   elevenlabs   models: [{"model_id","name"}]; voices: {"voices":[{"voice_id","name"}]}; elevenlabs.io/docs, API
+//   elevenlabs   models: [{"model_id","name"}]; voices: {"voices":[{"voice_id","name"}]}; elevenlabs.io/docs,
+//   API
 //                reference, "List models" and "List voices" (v1), October 2025
 // Error: kUpstreamError, when it is not that; an empty list is one.
 Result<ListAnswer> parse_list(const policy::ListWatch& watch, policy::DiscoveryKind kind,

@@ -226,7 +226,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "t.yaml:19:19: providers.cloud.watch.list: must be one of openai, anthropic, huggingface, "
                 "elevenlabs: did you mean `huggingface`?"},
         BadFile{"NobodysModels", kUrl, std::string(kWatch) + "{list: huggingface}",
-                "t.yaml:19:12: providers.cloud.watch: `author` is missing"},
+                "t.yaml:19:5: providers.cloud.watch: `author` is missing"},
         BadFile{"AuthorOfAnother", kUrl, std::string(kWatch) + "{author: acme}",
                 "t.yaml:19:21: providers.cloud.watch.author: belongs to lists of kind huggingface"},
         BadFile{"NoAddress", kUrl, std::string(kWatch) + "{url: api.example.com}",
@@ -234,7 +234,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "without a "
                 "slash at the end, a user, a query or a fragment"},
         BadFile{"NoIds", kUrl, std::string(kWatch) + "{ids: []}",
-                "t.yaml:19:18: providers.cloud.watch.ids: needs at least one id; leave it out for all"},
+                "t.yaml:19:13: providers.cloud.watch.ids: needs at least one id; leave it out for all"},
         BadFile{"TooMany", kUrl, std::string(kWatch) + "{entries_max: 20000}",
                 "t.yaml:19:26: providers.cloud.watch.entries_max: must be a whole number from 1 to 10000"},
         BadFile{"OfNoUpstream", "kind: sandbox", "kind: sandbox\n    watch: {}",

@@ -31,7 +31,8 @@ std::string urls_of(const ListWatch& watch, std::string_view key = "sk-secret") 
 }
 
 std::string header_of(const ListWatch& watch, std::string_view name, std::string_view key = "sk-secret") {
-  const std::string* value = net::find_header(list_asks(watch, key).front().headers, name);
+  const std::vector<ListAsk> asks = list_asks(watch, key);
+  const std::string* value = net::find_header(asks.front().headers, name);
   return value == nullptr ? "" : *value;
 }
 
