@@ -53,6 +53,12 @@ Error too_many(const Payer& payer, std::uint32_t cap, std::uint32_t now_running)
   return error;
 }
 
+policy::Amounts with_output(policy::Amounts amounts, std::int64_t output) {
+  amounts[policy::Meter::kTokens] += output - amounts[policy::Meter::kOutputTokens];
+  amounts[policy::Meter::kOutputTokens] = output;
+  return amounts;
+}
+
 // Of a hundred thousand accounts hardly one is in the processor's caches: its parts are fetched side by side,
 // rather than one after another as they are come upon.
 void fetch_ahead(const Account& account) {
@@ -92,18 +98,47 @@ std::optional<Error> Engine::State::call_refusal(const Account& account, const W
   return refusal(account, want, now);
 }
 
+// The most output, but no less than it makes do with, that nothing refuses.
+std::optional<std::int64_t> Engine::State::output_left(const Account& account, const NewCall& call,
+                                                       Timestamp now) const {
+  const auto fits = [&](std::int64_t output) {
+    const auto want = want_of(account, with_output(call.estimate, output), policy::Meter::kCalls,
+                              call.content_type, *call.route, call.extras);
+    return want && !refusal(account, *want, now);
+  };
+  std::int64_t low = call.output_least;
+  std::int64_t high = call.estimate[policy::Meter::kOutputTokens];  // does not fit
+  if (low >= high || !fits(low)) return std::nullopt;
+  while (high - low > 1) {
+    const std::int64_t middle = low + (high - low) / 2;
+    (fits(middle) ? low : high) = middle;
+  }
+  return low;
+}
+
 Result<Admitted> Engine::State::admit(NewCall call, Timestamp now, Changes& out) {
   Account* account = find_account(call.account);
   if (account == nullptr) return fail(ErrorCode::kNotFound, "no such account", "account");
   fetch_ahead(*account);
-  auto want = want_of(*account, call.estimate, policy::Meter::kCalls, std::move(call.content_type),
-                      *call.route, call.extras);
+  auto want =
+      want_of(*account, call.estimate, policy::Meter::kCalls, call.content_type, *call.route, call.extras);
   if (!want) return std::unexpected(std::move(want.error()));
+  if (call.output_least > 0 && refusal(*account, *want, now)) {
+    if (const auto output = output_left(*account, call, now))
+      want = want_of(*account, with_output(call.estimate, *output), policy::Meter::kCalls, call.content_type,
+                     *call.route, call.extras);
+  }
+  const std::int64_t output_limit = want->amounts[policy::Meter::kOutputTokens];
+  if (call.output_first > 0 && call.output_first < output_limit)
+    want = want_of(*account, with_output(call.estimate, call.output_first), policy::Meter::kCalls,
+                   call.content_type, *call.route, call.extras);
   if (auto refused = call_refusal(*account, *want, now)) {
     if (options_.fault == Fault::kRefusalTakesRate && refused->code == ErrorCode::kQuotaExceeded)
       account->rates.take(account->plan->promise.rates, 1, now.mono);
     return std::unexpected(std::move(*refused));
   }
+  if (auto broken = all_broken(*account, *call.route, want->amounts, now))
+    return std::unexpected(std::move(*broken));
 
   for (Payer* payer : payers(*account)) {
     if (payer != nullptr) ++payer->calls;
@@ -112,6 +147,7 @@ Result<Admitted> Engine::State::admit(NewCall call, Timestamp now, Changes& out)
   job.account = account;
   take_rates(*account, job, want->amounts[policy::Meter::kTokens], now);
   job.call = true;
+  job.output_limit = output_limit;
   job.at_once = account->plan->admission == policy::Admission::kFast && !near_a_limit(*account, *want, now);
   job.deadline = now.mono + call.timeout;
   job.route = std::move(call.route);

@@ -317,7 +317,7 @@ bool Engine::settle(TryId try_id, TryOutcome outcome, Timestamp now, Changes& ou
   state_->heard(now);
   return state_->settle(try_id, std::move(outcome), now, out);
 }
-bool Engine::raise(TryId try_id, const policy::Amounts& more, Timestamp now, Changes& out) {
+Result<bool> Engine::raise(TryId try_id, const policy::Amounts& more, Timestamp now, Changes& out) {
   state_->heard(now);
   return state_->raise(try_id, more, now, out);
 }

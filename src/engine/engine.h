@@ -54,6 +54,7 @@ struct StartTry {
   std::uint32_t active = 0;            // the account's running jobs, this one included
   std::optional<std::uint32_t> limit;  // its cap; nullopt: unlimited
   bool call = false;                   // row is in memory only; answered by an AnswerCall
+  std::int64_t output_limit = 0;       // tokens of output that it may ask for; 0: none are held
   std::string key;  // of the provider's pool of keys: its name; empty: the provider's only one
   // A call that need not wait for its hold to be durable: it may start as soon as the command has returned.
   bool at_once = false;
@@ -146,6 +147,11 @@ struct NewCall {
   policy::RoutePtr route;  // never null
   std::string content_type;
   policy::Amounts estimate;
+  // Output tokens that are held at first, where they come as a stream: the others by raise(). 0: all of them.
+  std::int64_t output_first = 0;
+  // Where less output than `estimate` says is to be had, so little is admitted still (StartTry::output_limit
+  // tells). 0: all or nothing.
+  std::int64_t output_least = 0;
   std::vector<std::string> extras;
   Duration patience{0};  // how long it may wait for room, at most; then it is refused
   Duration timeout{0};   // of all its tries together; > 0
@@ -398,9 +404,10 @@ class Engine {
   Result<Submitted> retry(ColdJob cold, Timestamp now, Changes& out);
   // A try has ended. A try that is not live changes no job (returns false).
   bool settle(TryId try_id, TryOutcome outcome, Timestamp now, Changes& out);
-  // A live try may use so much `more` than was held for it: held now, in all scopes, or refused (false) where
-  // nothing is left of a limit. For text that streams.
-  bool raise(TryId try_id, const policy::Amounts& more, Timestamp now, Changes& out);
+  // A live try may use so much `more` than was held for it: held now, in all scopes, in the periods that
+  // admitted it. For text that streams. True: it may be used before it is durable. Errors, which change
+  // nothing: kQuotaExceeded, kCostCapReached, kConflict (the try is not live).
+  Result<bool> raise(TryId try_id, const policy::Amounts& more, Timestamp now, Changes& out);
   // A running try tells how far it is. Nothing durable but the event. False: not live.
   bool progress(TryId try_id, std::uint8_t percent, std::string_view message, Timestamp now, Changes& out);
   // The runner still works on these: their leases begin anew. To be called at least every third of a lease,

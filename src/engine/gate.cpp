@@ -148,18 +148,20 @@ const Gate::Key* Gate::pick(AccountId account, std::int64_t tokens, Monotonic no
 
 Gate::Room Gate::room(AccountId account, std::int64_t tokens, Monotonic now) const {
   if (open_until_) {
-    if (now < *open_until_) return {.open = false, .down = true, .wait = *open_until_ - now};
-    if (probing_) return {.open = false, .down = true, .wait = kNoTime};
+    if (now < *open_until_) return {.down = true, .broken = true, .wait = *open_until_ - now};
+    if (probing_) return {.down = true, .broken = true, .wait = kNoTime};
   }
   const Duration limited = has_limit_ ? limit_.wait(now) : Duration{0};
   if (limited == Duration{0} && pick(account, tokens, now, std::nullopt) != nullptr) return {.open = true};
   Duration soonest = kNoTime;
   bool all_away = true;
+  bool all_paused = true;
   for (const Key& key : keys_) {
     soonest = std::min(soonest, key_wait(key, tokens, now));
     all_away = all_away && (key.paused || key.cool_until > now);
+    all_paused = all_paused && key.paused;
   }
-  return {.open = false, .down = all_away, .wait = std::max(limited, soonest)};
+  return {.down = all_away, .broken = all_paused, .wait = std::max(limited, soonest)};
 }
 
 Gate::Pass Gate::begin(AccountId account, std::int64_t tokens, Monotonic now) {

@@ -83,8 +83,9 @@ class Gate {
   };
   struct Room {
     bool open = false;
-    bool down = false;  // fails, or has asked to be left alone: another upstream should be asked
-    Duration wait{0};   // not open: until it may be open again by itself; kNoTime: when a try ends
+    bool down = false;    // fails, or has asked to be left alone: another upstream should be asked
+    bool broken = false;  // down, and it is no matter of waiting a moment: it fails, or its keys are paused
+    Duration wait{0};     // not open: until it may be open again by itself; kNoTime: when a try ends
   };
   static constexpr Duration kNoTime = Duration::max();
 

@@ -93,13 +93,13 @@ Amounts over(const Amounts& used, const Amounts& held) {
 }
 
 // What a completed try used. Characters and pictures are counted by what was asked where the provider does
-// not say; tokens of an upstream that says nothing at all are taken at what was held.
+// not say; tokens of an upstream that says nothing of them are taken at what was held.
 Amounts used_by(const Hold& hold, const Usage& usage) {
   Amounts used = policy::amounts_of(usage);
   for (const Meter asked : {Meter::kCharacters, Meter::kImages}) {
     if (used[asked] == 0) used[asked] = hold.amounts[asked];
   }
-  if (used[Meter::kTokens] == 0 && hold.may_bill) {
+  if (hold.may_bill && !policy::tells_tokens(usage)) {
     for (const Meter meter : {Meter::kTokens, Meter::kInputTokens, Meter::kOutputTokens})
       used[meter] = hold.amounts[meter];
   }
@@ -229,7 +229,7 @@ void Engine::State::each_book(const Account& account, const Of& of, Each each) {
 
 template <typename Matches>
 std::int64_t Engine::State::granted(const Payer& payer, Wall now, Matches matches) const {
-  if (payer.scope != Scope::kAccount) return 0;
+  if (payer.scope != Scope::kAccount || now == kNever) return 0;
   const auto& account = static_cast<const Account&>(payer);
   const auto sum = [&](const std::vector<Grant>& grants) {
     std::int64_t left = 0;
@@ -366,12 +366,18 @@ std::optional<Error> Engine::State::refusal(const Account& account, const Want& 
 }
 
 std::optional<Error> Engine::State::refusal(const Payer& payer, const Want& want, Timestamp now) const {
+  return refusal(payer, current_book(payer, now), want, now);
+}
+
+// Grants have paid for a period that is over; what is left of them is for the next one.
+std::optional<Error> Engine::State::refusal(const Payer& payer, const Book* book, const Want& want,
+                                            Timestamp now) const {
   static const PeriodRow kNothingYet;
-  const Book* book = current_book(payer, now);
   const PeriodRow& row = book != nullptr ? book->row : kNothingYet;
+  const Wall grants_at = row.current ? now.wall : kNever;
   for (std::size_t i = 0; i < kMeterCount; ++i) {
     if (want.amounts.of[i] <= 0) continue;
-    const auto limit = limit_of(payer, meter_at(i), now.wall);
+    const auto limit = limit_of(payer, meter_at(i), grants_at);
     if (!limit || row.used.of[i] + row.held.of[i] + want.amounts.of[i] <= *limit) continue;
     const auto show = [i](std::int64_t amount) { return policy::show_amount(meter_at(i), amount); };
     return refused(payer, policy::meter_name(meter_at(i)).name, ErrorCode::kQuotaExceeded,
@@ -382,14 +388,14 @@ std::optional<Error> Engine::State::refusal(const Payer& payer, const Want& want
     const auto* content = content_of(row, want.content);
     const std::int64_t used = content != nullptr ? content->used : 0;
     const std::int64_t held = content != nullptr ? content->held : 0;
-    if (const auto limit = limit_of(payer, want.content, now.wall); limit && used + held + 1 > *limit) {
+    if (const auto limit = limit_of(payer, want.content, grants_at); limit && used + held + 1 > *limit) {
       return refused(payer, want.content, ErrorCode::kQuotaExceeded,
                      {fmt::to_string(*limit), fmt::to_string(used), fmt::to_string(held), "1"}, book, now);
     }
   }
   const auto& cap = promise_of(payer).cost_cap;
   if (!cap || !cap->hard_stop) return std::nullopt;
-  const Money limit = *cap_of(payer, now.wall);
+  const Money limit = *cap_of(payer, grants_at);
   if (row.cost_used + row.cost_held + want.cost <= limit) return std::nullopt;
   return refused(payer, "cost_usd", ErrorCode::kCostCapReached,
                  {to_string(limit), to_string(row.cost_used), to_string(row.cost_held), to_string(want.cost)},
@@ -539,12 +545,12 @@ void Engine::State::let_go(const Account& account, const Hold& hold, bool call) 
   });
 }
 
-// A stream takes more than was held at first.
-bool Engine::State::raise(TryId id, const policy::Amounts& more, Timestamp now, Changes& out) {
+// A stream takes more than was held at first, of the periods that admitted it.
+Result<bool> Engine::State::raise(TryId id, const policy::Amounts& more, Timestamp now, Changes& out) {
   const auto found = tries_.find(id);
-  if (found == tries_.end()) return false;
-  const auto at = jobs_.find(found->second.job);
-  if (at == jobs_.end() || at->second.row.current_try != id || !at->second.row.hold) return false;
+  const auto at = found == tries_.end() ? jobs_.end() : jobs_.find(found->second.job);
+  if (at == jobs_.end() || at->second.row.current_try != id || !at->second.row.hold)
+    return fail(ErrorCode::kConflict, "the try is over");
   Job& job = at->second;
   Hold& hold = *job.row.hold;
   policy::Amounts amounts = hold.amounts;
@@ -552,12 +558,18 @@ bool Engine::State::raise(TryId id, const policy::Amounts& more, Timestamp now, 
   Money cost = hold.cost;
   if (hold.price) {
     const auto dearest = policy::cost_at_most(*hold.price, amounts);
-    if (!dearest) return false;
+    if (!dearest)
+      return fail(ErrorCode::kInvalidRequest, "the answer asks for more than money can count", "input");
     cost = std::max(cost, *dearest);
   }
   const Want want{
       .amounts = more, .content = {}, .price = nullptr, .remote = false, .cost = cost - hold.cost};
-  if (refusal(*job.account, want, now)) return false;
+  std::optional<Error> refused;
+  each_book(*job.account, hold, [&](Payer& payer, Book& book) {
+    if (!refused) refused = refusal(payer, &book, want, now);
+  });
+  if (refused) return std::unexpected(std::move(*refused));
+  job.at_once = job.at_once && !near_a_limit(*job.account, want, now);
   each_book(*job.account, hold, [&](Payer&, Book& book) {
     book.row.held += more;
     book.row.cost_held += want.cost;
@@ -568,7 +580,7 @@ bool Engine::State::raise(TryId id, const policy::Amounts& more, Timestamp now, 
   hold.amounts = amounts;
   hold.cost = cost;
   finish(now, out);
-  return true;
+  return job.at_once;
 }
 
 void Engine::State::release_hold(Account& account, JobRow& row, bool call) {

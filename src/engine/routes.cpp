@@ -1,6 +1,8 @@
 // Which of the upstreams of its route serves a job: chosen when it is accepted, again when an attempt begins,
 // and when one has failed, has no room or is away.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/check.h"
@@ -12,7 +14,8 @@ namespace {
 // Of queues that are looked at in one command because their pool is away; the rest follow by a timer.
 constexpr std::size_t kMovesMax = 256;
 constexpr Duration kMovesGoOn = std::chrono::milliseconds(1);
-constexpr std::uint32_t kTriesInAttemptMax = 16;  // however many keys and providers there are
+constexpr Duration kLookAgain = std::chrono::seconds(5);  // where nobody knows when a provider is back
+constexpr std::uint32_t kTriesInAttemptMax = 16;          // however many keys and providers there are
 
 std::int64_t tokens_of(const Job& job) {
   return job.row.hold ? job.row.hold->amounts[policy::Meter::kTokens] : 0;
@@ -74,6 +77,34 @@ bool Engine::State::away(const Pool& pool, AccountId account, std::int64_t token
 bool Engine::State::has_room(const Pool& pool, AccountId account, std::int64_t tokens, Timestamp now) const {
   if (pool.running >= pool.slots || pool.order.size() > 0) return false;
   return !pool.gate || pool.gate->room(account, tokens, now.mono).open;
+}
+
+std::optional<Error> Engine::State::all_broken(const Account& account, const policy::Route& route,
+                                               const policy::Amounts& amounts, Timestamp now) {
+  std::optional<Duration> soonest;
+  std::string names;
+  for (const policy::Candidate& candidate : route.candidates) {
+    if (!may_serve(account, amounts, candidate)) continue;
+    const Pool& pool = pool_named(candidate.pool);
+    Gate::Room room{.down = true, .broken = true, .wait = Gate::kNoTime};
+    if (pool.slots > 0 && !pool.paused)
+      room = pool.gate ? pool.gate->room(account.row.id, amounts[policy::Meter::kTokens], now.mono)
+                       : Gate::Room{};
+    if (!room.broken) return std::nullopt;
+    if (room.wait != Gate::kNoTime) soonest = std::min(soonest.value_or(room.wait), room.wait);
+    if (!names.empty()) names += ", ";
+    names += candidate.provider;
+  }
+  const auto wait = std::max(std::chrono::seconds(1),
+                             std::chrono::ceil<std::chrono::seconds>(soonest.value_or(kLookAgain)));
+  Error error{.code = ErrorCode::kUnavailable,
+              .message = fmt::format("no provider can be asked now ({}): what serves this model fails or is "
+                                     "paused; come back in {} s, or submit a job, which waits",
+                                     names, wait.count()),
+              .param = {}};
+  error.retryable = true;
+  error.retry_after = wait;
+  return error;
 }
 
 std::optional<std::size_t> Engine::State::choose(const Job& job, std::size_t from, bool only_with_room,

@@ -123,9 +123,10 @@ struct Job {
   std::string progress = {};
   // A call: its row is written nowhere.
   bool call = false;
-  bool at_once = false;      // may start before its hold is durable
-  Monotonic deadline{};      // of the call
-  Monotonic patience_end{};  // while it waits: its place in State::patience_
+  bool at_once = false;           // may start before its hold is durable
+  std::int64_t output_limit = 0;  // see StartTry
+  Monotonic deadline{};           // of the call
+  Monotonic patience_end{};       // while it waits: its place in State::patience_
   // What its tokens took from the rates of each payer, until it is known what it used.
   std::array<std::pair<Payer*, Duration>, 3> tokens_taken{};
 };
@@ -187,7 +188,7 @@ class Engine::State {
   void set_overlay(policy::OverlayPtr overlay, Timestamp now, Changes& out);
 
   // --- holds.cpp
-  bool raise(TryId id, const policy::Amounts& more, Timestamp now, Changes& out);
+  Result<bool> raise(TryId id, const policy::Amounts& more, Timestamp now, Changes& out);
 
   // --- commands.cpp
   Result<Submitted> submit(NewJob job, Timestamp now, Changes& out);
@@ -265,6 +266,10 @@ class Engine::State {
   Result<void> check_change(const Account& account, const AccountChange& change, Timestamp now) const;
 
   // --- calls.cpp
+  std::optional<std::int64_t> output_left(const Account& account, const NewCall& call, Timestamp now) const;
+  // Why no upstream of its route can be asked now, and when one may be back; nullopt: one can.
+  std::optional<Error> all_broken(const Account& account, const policy::Route& route,
+                                  const policy::Amounts& amounts, Timestamp now);
   std::optional<Error> call_refusal(const Account& account, const Want& want, Timestamp now) const;
   // `team`: that it was counted in, which may no longer be its account's.
   void answer(Job& job, const std::string& team, std::optional<Error> error, Changes& out);
@@ -299,6 +304,7 @@ class Engine::State {
   Result<Want> want_of(const JobRow& row) const;  // at today's price
   std::optional<Error> refusal(const Account& account, const Want& want, Timestamp now) const;
   std::optional<Error> refusal(const Payer& payer, const Want& want, Timestamp now) const;
+  std::optional<Error> refusal(const Payer& payer, const Book* book, const Want& want, Timestamp now) const;
   // Whether `want` would fit if nothing were used or held.
   bool could_ever(const Account& account, const Want& want, Timestamp now) const;
   Error refused(const Payer& payer, std::string meter, ErrorCode code, std::array<std::string, 4> figures,

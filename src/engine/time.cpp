@@ -15,14 +15,17 @@ Engine::Advanced Engine::State::advance(Timestamp now, std::size_t work_max, Cha
   }
   while (work < work_max && !patience_.empty() && patience_.begin()->first <= now.mono) {
     ++work;
-    Error error{
+    const JobId call = patience_.begin()->second;
+    Error no_room{
         .code = ErrorCode::kConcurrencyLimited,
         .message =
             "no room came free in the time that the call may wait; come back, or submit a job, which waits",
         .param = {}};
-    error.retryable = true;
-    error.retry_after = std::chrono::seconds(1);
-    give_up(patience_.begin()->second, std::move(error), now, out);
+    no_room.retryable = true;
+    no_room.retry_after = std::chrono::seconds(1);
+    const Job& job = jobs_.at(call);
+    auto broken = all_broken(*job.account, *job.route, job.row.hold->amounts, now);
+    give_up(call, std::move(broken).value_or(std::move(no_room)), now, out);
   }
   while (work < work_max && !rate_timers_.empty() && rate_timers_.begin()->first <= now.mono) {
     ++work;

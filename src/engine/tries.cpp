@@ -181,6 +181,9 @@ void Engine::State::start(Queue& queue, const Order::Pick& pick, Job& job, Durat
   effect.limit = cap;
   effect.call = job.call;
   effect.at_once = job.at_once;
+  effect.output_limit = job.call   ? job.output_limit
+                        : row.hold ? row.hold->amounts[policy::Meter::kOutputTokens]
+                                   : 0;
   if (attempt.pass) effect.key = pool.gate->key_name(attempt.pass->key);
   set_timer(tries_.emplace(attempt.id, attempt).first->second);
   sync_rings(account, now);

@@ -1,5 +1,6 @@
 #include "node/call_place.h"
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <utility>
@@ -18,7 +19,11 @@ void CallPlace::wake(Waiting& waiting, Deliveries& later) {
 
 // --- The try's side
 
-void CallPlace::try_begins(const engine::JobRow& row) {
+void CallPlace::try_begins(const engine::StartTry& start) {
+  const engine::JobRow& row = start.row;
+  try_id_ = start.try_id;
+  output_held_ = row.hold ? row.hold->amounts[policy::Meter::kOutputTokens] : 0;
+  output_limit_ = start.output_limit;
   const std::scoped_lock lock(mutex_);
   try_begun_ = clock_.now().mono;
   interrupted_ = false;  // that was the try before
@@ -65,10 +70,31 @@ asio::awaitable<bool> CallPlace::write(std::string bytes) {
   co_return !nobody_reads();
 }
 
-// The one place where a stream asks the engine for more than was held at first: the holds are not raised in
-// steps yet, all that a call may use is held when it is admitted.
-asio::awaitable<bool> CallPlace::spend(std::int64_t /*output_tokens*/) {
-  co_return true;
+// An upstream that keeps to the limit that it was sent is never asked for more than that; one that does not
+// is held for token by token, as far as there is something to hold.
+asio::awaitable<bool> CallPlace::spend(std::int64_t output_tokens) {
+  if (output_tokens <= output_held_ || !raise_) co_return true;
+  const std::int64_t needed = output_tokens - output_held_;
+  std::int64_t step = std::clamp(output_held_, kOutputStep, kOutputStepMax);
+  if (output_held_ < output_limit_) step = std::min(step, output_limit_ - output_held_);
+  step = std::max(step, needed);
+  Result<void> raised;
+  for (;;) {
+    auto raising = raise_(try_id_, step);
+    raised = co_await std::move(raising);
+    if (raised || step == needed) break;
+    step = std::max(needed, step / 2);
+  }
+  if (raised) {
+    output_held_ += step;
+    co_return true;
+  }
+  const ErrorCode why = raised.error().code;
+  if (why == ErrorCode::kQuotaExceeded || why == ErrorCode::kCostCapReached) {
+    const std::scoped_lock lock(mutex_);
+    cut_ = std::move(raised.error());
+  }
+  co_return false;
 }
 
 bool CallPlace::begun() const {
@@ -149,6 +175,7 @@ void CallPlace::leave() {
 
 std::optional<engine::AnswerCall> CallPlace::take_answer() {
   const std::scoped_lock lock(mutex_);
+  if (answer_ && cut_) answer_->error = std::exchange(cut_, std::nullopt);
   return std::exchange(answer_, std::nullopt);
 }
 

@@ -11,6 +11,7 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -28,11 +29,22 @@ class CachedCall;
 class CallPlace final : public provider::ReplySink {
  public:
   static constexpr std::size_t kBytesMax = 64 * 1024;
+  static constexpr std::int64_t kOutputStep = 256;  // tokens of one answer
+  static constexpr std::int64_t kOutputStepMax = 4096;
 
-  // `client`: the executor of who waits. `cached`: the answer may be given again; null: it may not.
+  // Holds more output for a try that streams, and waits until that may be used. Errors: those of
+  // Engine::raise, kUnavailable (the node stops).
+  using Raise = std::function<boost::asio::awaitable<Result<void>>(TryId try_id, std::int64_t output_tokens)>;
+
+  // `client`: the executor of who waits. `raise`: null where all that may be used is held from the start.
+  // `cached`: the answer may be given again; null: it may not.
   CallPlace(boost::asio::any_io_executor client, std::shared_ptr<const provider::WireCall> wire,
-            const Clock& clock, std::shared_ptr<CachedCall> cached = nullptr)
-      : client_(std::move(client)), wire_(std::move(wire)), clock_(clock), cached_(std::move(cached)) {
+            const Clock& clock, Raise raise = nullptr, std::shared_ptr<CachedCall> cached = nullptr)
+      : client_(std::move(client)),
+        wire_(std::move(wire)),
+        clock_(clock),
+        raise_(std::move(raise)),
+        cached_(std::move(cached)) {
     times_.admitted = clock.now().mono;
   }
 
@@ -41,10 +53,11 @@ class CallPlace final : public provider::ReplySink {
   const std::shared_ptr<CachedCall>& cached() const { return cached_; }
 
   // --- The try's side. One try at a time.
-  void try_begins(const engine::JobRow& row);
+  void try_begins(const engine::StartTry& start);
   void try_ends();
   void head(int status, std::string content_type) override;
   boost::asio::awaitable<bool> write(std::string bytes) override;
+  // Holds in steps: at first kOutputStep, then as much again as was held, at most kOutputStepMax.
   boost::asio::awaitable<bool> spend(std::int64_t output_tokens) override;
   // The client has begun to get the answer.
   bool begun() const;
@@ -65,6 +78,7 @@ class CallPlace final : public provider::ReplySink {
   boost::asio::awaitable<std::string> read();
   // Nobody reads any more: the try is told by its next write, and a read() that waits returns. On any thread.
   void leave();
+  // An answer that was cut has the error that cut it.
   std::optional<engine::AnswerCall> take_answer();
   CallReply take_reply();
   CallReply head() const;  // status and type alone, of an answer that has begun
@@ -83,7 +97,13 @@ class CallPlace final : public provider::ReplySink {
   const boost::asio::any_io_executor client_;
   const std::shared_ptr<const provider::WireCall> wire_;
   const Clock& clock_;  // outlives the node's calls
+  const Raise raise_;
   const std::shared_ptr<CachedCall> cached_;
+
+  // Of the try alone:
+  TryId try_id_{};
+  std::int64_t output_held_ = 0;   // tokens
+  std::int64_t output_limit_ = 0;  // as it was sent upstream
 
   mutable std::mutex mutex_;
   // Guarded by mutex_:
@@ -93,6 +113,7 @@ class CallPlace final : public provider::ReplySink {
   bool left_ = false;
   bool interrupted_ = false;
   bool closed_ = false;
+  std::optional<Error> cut_;
   std::optional<engine::AnswerCall> answer_;
   CallReply reply_;
   CallServing serving_;

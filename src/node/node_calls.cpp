@@ -1,4 +1,5 @@
 // Calls: admitted in one turn, answered when they have ended and their charge is durable.
+#include <algorithm>
 #include <boost/asio/this_coro.hpp>
 #include <utility>
 
@@ -18,6 +19,18 @@ Result<policy::RoutePtr> NodeImpl::route_for(const engine::Engine& engine, Accou
   return std::make_shared<const policy::Route>(std::move(*route));
 }
 
+namespace {
+
+// Whether all of its upstreams say how much they have written while they write.
+bool streams_upstream(const policy::Policy& policy, const policy::Route& route) {
+  return std::ranges::all_of(route.candidates, [&policy](const policy::Candidate& each) {
+    const policy::ProviderKind kind = policy.providers.at(each.provider).kind;
+    return kind == policy::ProviderKind::kOpenAi || kind == policy::ProviderKind::kAnthropic;
+  });
+}
+
+}  // namespace
+
 Result<engine::NewCall> NodeImpl::resolve_call(CommitLoop::Turn& turn, const CallRequest& request) {
   auto route = route_for(turn.engine(), request.account, request.task, request.model);
   if (!route) return std::unexpected(std::move(route.error()));
@@ -25,12 +38,16 @@ Result<engine::NewCall> NodeImpl::resolve_call(CommitLoop::Turn& turn, const Cal
   const policy::Plan& plan = turn.engine().plan_of(request.account);
   const policy::Amounts estimate =
       policy::estimate(policy.models.at((*route)->candidates.front().model), request.ask);
+  const std::int64_t step = CallPlace::kOutputStep * std::max<std::int64_t>(1, request.ask.choices);
+  const bool in_steps = request.wire && request.wire->stream && streams_upstream(policy, **route);
   return engine::NewCall{.id = JobId{turn.fresh_id()},
                          .account = request.account,
                          .task = request.task,
                          .route = std::move(*route),
                          .content_type = request.content_type,
                          .estimate = estimate,
+                         .output_first = in_steps ? step : 0,
+                         .output_least = step,
                          .extras = request.ask.extras,
                          .patience = plan.attempt_timeout,
                          .timeout = plan.attempt_timeout,
@@ -87,11 +104,32 @@ asio::awaitable<Result<CallAnswer>> NodeImpl::call(CallRequest request) {
   co_return co_await std::move(calling);
 }
 
+asio::awaitable<Result<void>> NodeImpl::hold_more(TryId try_id, std::int64_t output_tokens) {
+  policy::Amounts more;
+  more[policy::Meter::kOutputTokens] = output_tokens;
+  more[policy::Meter::kTokens] = output_tokens;
+  engine::Batch batch = 0;
+  {
+    CommitLoop::Turn turn(*loop_);
+    auto raised = turn.engine().raise(try_id, more, turn.now(), turn.changes());
+    if (!raised) co_return std::unexpected(std::move(raised.error()));
+    if (*raised) co_return Result<void>{};
+    batch = turn.seal();
+  }
+  const bool durable = co_await loop_->committed(batch);
+  if (!durable) co_return stopping();
+  co_return Result<void>{};
+}
+
 asio::awaitable<Result<CallAnswer>> NodeImpl::call_upstream(CallRequest request,
                                                             std::shared_ptr<CachedCall> cached) {
   if (draining()) co_return stopping();
   const auto executor = co_await asio::this_coro::executor;
-  auto place = std::make_shared<CallPlace>(executor, request.wire, *clock_, std::move(cached));
+  CallPlace::Raise raise = nullptr;
+  if (request.wire && request.wire->stream)
+    raise = [this](TryId try_id, std::int64_t tokens) { return hold_more(try_id, tokens); };
+  auto place =
+      std::make_shared<CallPlace>(executor, request.wire, *clock_, std::move(raise), std::move(cached));
   engine::RateView rates;
   {
     CommitLoop::Turn turn(*loop_);

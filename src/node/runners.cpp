@@ -33,11 +33,6 @@ engine::TryFailed failed(policy::FailureClass failure, std::string message) {
       .failure = failure, .message = std::move(message), .retry_after = {}, .billed = engine::Usage{}};
 }
 
-// The most output that was held for the try; 0: none was.
-std::int64_t held_output(const engine::JobRow& row) {
-  return row.hold ? row.hold->amounts[policy::Meter::kOutputTokens] : 0;
-}
-
 void log_exception(std::string_view what) {
   log_event(LogLevel::kError, "task.exception", {{"what", what}});
 }
@@ -184,11 +179,12 @@ asio::awaitable<Runners::Ending> Runners::attempt(LivePtr live) {
 asio::awaitable<Runners::Ending> Runners::serve(LivePtr live, ProviderSet::Serving serving) {
   const engine::StartTry& start = live->start;
   provider::Request request{.job = start.row.id,
+                            .account = start.row.account,
                             .try_id = start.try_id,
                             .task = start.row.task,
                             .model = start.row.upstream_model,
                             .input = start.body ? start.body->input : std::string(),
-                            .max_output_tokens = held_output(start.row),
+                            .max_output_tokens = start.output_limit,
                             .files = {},
                             .work_dir = {},
                             .timeout = start.timeout,
@@ -229,7 +225,7 @@ asio::awaitable<provider::Outcome> Runners::ask(LivePtr live, ProviderSet::Servi
     co_return co_await serving.provider->run(std::move(request), std::move(progress));
   }
   // Of a call nobody could see how far it is.
-  live->place->try_begins(live->start.row);
+  live->place->try_begins(live->start);
   provider::Outcome outcome = co_await serving.provider->run(std::move(request), nullptr);
   live->place->try_ends();
   if (live->place->wire()) put_reply(*live, outcome);

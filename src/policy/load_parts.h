@@ -17,6 +17,8 @@ namespace turnpike::policy {
 
 void read_server(const Value& value, Policy& policy);  // and the pools of server.slots
 void read_providers(const Value& value, const SecretSource& secrets, Policy& policy);  // and their own pools
+// The key `serve`; before the pool, whose slots are as many as its processes take, and before the tasks.
+void read_serve(const Value& value, Provider& provider);
 void read_exec_tasks(const Value& value, Provider& provider);
 void read_http(Map& map, Provider& provider);  // what only providers of kind http have
 void read_watch(const Value& value,

@@ -34,10 +34,12 @@ struct KindKeys {
   std::initializer_list<const char*> keys;
 };
 constexpr std::initializer_list<const char*> kTasksKeys = {"tasks"};
+constexpr std::initializer_list<const char*> kExecKeys = {"serve"};
 constexpr std::initializer_list<const char*> kUpstreamKeys = {"base_url", "api_key", "keys", "watch"};
 constexpr std::initializer_list<const char*> kHttpKeys = {"auth", "statuses", "allow_private"};
 constexpr std::initializer_list<const char*> kSandboxKeys = {"seed", "latency", "faults"};
 constexpr KindKeys kTasksOnly{"exec and http", kTasksKeys};
+constexpr KindKeys kExecOnly{"exec", kExecKeys};
 constexpr KindKeys kUpstreamOnly{"openai, anthropic and http", kUpstreamKeys};
 constexpr KindKeys kHttpOnly{"http", kHttpKeys};
 constexpr KindKeys kSandboxOnly{"sandbox", kSandboxKeys};
@@ -163,10 +165,11 @@ void read_provider(const Value& value, const SecretSource& secrets, Policy& poli
     read_use(map, out);
     KeySlots keys;
     if (known && is_remote(out.kind)) read_keys(map, secrets, out, keys);
+    if (known && out.kind == ProviderKind::kExec) read_serve(map.at("serve"), out);
     read_pool(map, keys, policy, out);
     read_upstream(map, out);
     if (!known) {  // which keys belong here is not known either
-      for (const KindKeys& keys : {kTasksOnly, kUpstreamOnly, kHttpOnly, kSandboxOnly}) {
+      for (const KindKeys& keys : {kTasksOnly, kExecOnly, kUpstreamOnly, kHttpOnly, kSandboxOnly}) {
         for (const char* key : keys.keys) map.at(key);
       }
       return;
@@ -179,15 +182,15 @@ void read_provider(const Value& value, const SecretSource& secrets, Policy& poli
       case ProviderKind::kAnthropic:
         read_address(map, out);
         read_watch(map.at("watch"), out);
-        return refuse_keys(map, {kTasksOnly, kHttpOnly, kSandboxOnly});
+        return refuse_keys(map, {kTasksOnly, kExecOnly, kHttpOnly, kSandboxOnly});
       case ProviderKind::kHttp:
         read_address(map, out);
         read_watch(map.at("watch"), out);
         read_http(map, out);
-        return refuse_keys(map, {kSandboxOnly});
+        return refuse_keys(map, {kExecOnly, kSandboxOnly});
       case ProviderKind::kSandbox:
         read_sandbox(map, out);
-        return refuse_keys(map, {kTasksOnly, kUpstreamOnly, kHttpOnly});
+        return refuse_keys(map, {kTasksOnly, kExecOnly, kUpstreamOnly, kHttpOnly});
     }
   });
 }

@@ -74,8 +74,9 @@ bool Amounts::zero() const {
   return std::ranges::all_of(of, [](std::int64_t amount) { return amount == 0; });
 }
 
+constexpr std::int64_t kReportedMax = 1'000'000'000'000;  // of one try: beyond, a provider talks nonsense
+
 Amounts amounts_of(const std::vector<std::pair<std::string, std::int64_t>>& usage) {
-  constexpr std::int64_t kReportedMax = 1'000'000'000'000;  // of one try: beyond, a provider talks nonsense
   Amounts amounts;
   for (const auto& [name, amount] : usage) {
     const auto meter = meter_reported(name);
@@ -84,6 +85,14 @@ Amounts amounts_of(const std::vector<std::pair<std::string, std::int64_t>>& usag
   amounts[Meter::kCachedTokens] = std::min(amounts[Meter::kCachedTokens], amounts[Meter::kInputTokens]);
   amounts[Meter::kTokens] = sum(amounts[Meter::kInputTokens], amounts[Meter::kOutputTokens]);
   return amounts;
+}
+
+bool tells_tokens(const std::vector<std::pair<std::string, std::int64_t>>& usage) {
+  return std::ranges::any_of(usage, [](const auto& told) {
+    const auto meter = meter_reported(told.first);
+    return (meter == Meter::kInputTokens || meter == Meter::kOutputTokens) && told.second >= 0 &&
+           told.second <= kReportedMax;
+  });
 }
 
 }  // namespace turnpike::policy

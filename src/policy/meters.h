@@ -62,5 +62,7 @@ struct Amounts {
 // What a provider reported, by usage name; negative and absurd amounts count as none, and unknown names are
 // passed over. `tokens` is made of the two.
 Amounts amounts_of(const std::vector<std::pair<std::string, std::int64_t>>& usage);
+// Whether it says anything of tokens; zero is an answer, an amount that counts as none is not.
+bool tells_tokens(const std::vector<std::pair<std::string, std::int64_t>>& usage);
 
 }  // namespace turnpike::policy

@@ -137,16 +137,19 @@ class AnthropicProvider final : public Provider {
       if (events.failed())
         co_return unfinished(FailureClass::kBadOutput,
                              "the upstream's stream holds an event that is too large");
+      const bool more = co_await sink.spend(answer.output_tokens());
+      if (!more) {
+        Success cut;
+        cut.output.clear();
+        cut.content_type = kEventStream;
+        co_return cut;
+      }
       if (client_reads && !chunks.empty()) {
         if (!std::exchange(headed, true)) sink.head(kOk, kEventStream);
         client_reads = co_await sink.write(std::move(chunks));
       }
       if (answer.failure()) co_return broken_off(*answer.failure(), headed);
       if (answer.ended()) break;
-      const bool more = !client_reads || co_await sink.spend(answer.output_tokens());
-      if (!more)
-        co_return unfinished(FailureClass::kInvalidInput,
-                             "the stream was cut: nothing more is left of the quota or the cost cap");
       if (!reading_on.goes_on(client_reads, bytes->size()))
         co_return unfinished(FailureClass::kTransient,
                              "the client left, and the upstream did not come to an end in time");

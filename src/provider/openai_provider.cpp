@@ -170,10 +170,10 @@ class OpenAiProvider final : public Provider {
       }
       const std::uint64_t size = bytes->size();
       std::string events = filter.feed(std::move(*bytes));
+      if (!co_await request.sink->spend(filter.output_tokens())) co_return cut_off(filter);
       if (client_reads && !events.empty() && (headed || filter.begun())) {
         if (!std::exchange(headed, true)) request.sink->head(200, "text/event-stream");
         client_reads = co_await request.sink->write(std::move(events));
-        if (client_reads && !co_await request.sink->spend(filter.output_tokens())) co_return cut_off(filter);
       }
       if (!reading_on.goes_on(client_reads, size)) co_return left(filter);
     }
@@ -234,11 +234,10 @@ class OpenAiProvider final : public Provider {
                              filter);
   }
   static Outcome cut_off(const StreamFilter& filter) {
-    Failure cut{.failure = FailureClass::kInvalidInput,
-                .message = "the stream was cut: nothing more is left of the quota or the cost cap",
-                .retry_after = {}};
-    cut.billed.reset();
-    if (filter.usage()) cut.billed = *filter.usage();
+    Success cut;
+    cut.output.clear();
+    cut.content_type = "text/event-stream";
+    if (filter.usage()) cut.usage = *filter.usage();
     return cut;
   }
 

@@ -29,8 +29,11 @@ Confinement best_confinement(const std::string& provider, std::vector<std::strin
 
 std::unique_ptr<Provider> make_provider(const policy::Provider& config, std::vector<std::string>& warnings) {
   switch (config.kind) {
-    case policy::ProviderKind::kExec:
-      return with_wire(make_exec_provider(config, best_confinement(config.name, warnings), warnings));
+    case policy::ProviderKind::kExec: {
+      const Confinement confinement = best_confinement(config.name, warnings);
+      return with_wire(config.serve ? make_exec_server_provider(config, confinement, warnings)
+                                    : make_exec_provider(config, confinement, warnings));
+    }
     case policy::ProviderKind::kOpenAi:
       return make_openai_provider(config, net::Client::create());
     case policy::ProviderKind::kAnthropic:

@@ -61,12 +61,15 @@ class ReplySink {
   virtual void head(int status, std::string content_type) = 0;
   // Awaits room, which is bounded. False: nobody reads any more; read the upstream on to its usage, bounded.
   virtual boost::asio::awaitable<bool> write(std::string bytes) = 0;
-  // Tokens of output so far. False: nothing more is to be had, cut the stream.
+  // Tokens of output so far, before those that are new are written, and also when nobody reads any more.
+  // False: nothing more is to be had: cut the stream, which is a Success with the usage that is known, if
+  // any.
   virtual boost::asio::awaitable<bool> spend(std::int64_t output_tokens) = 0;
 };
 
 struct Request {
   JobId job;
+  AccountId account{};  // whose it is; a name and nothing more
   TryId try_id;
   std::string task;
   std::string model;  // as the provider names it (ModelRoute::upstream_model)

@@ -24,7 +24,8 @@ GROWTH_MB_MAX = 100
 def plans():
     metered = {"priority_class": "standard", "cost_cap": {"monthly_usd": "10000", "hard_stop": True}}
     return {"metered": metered,
-            "single": {**metered, "limits": {"concurrent_calls": 1}}}
+            "single": {**metered, "limits": {"concurrent_calls": 1}},
+            "small": {**metered, "quotas": {"tokens": 400}}}
 
 
 def settings(upstream):
@@ -144,9 +145,9 @@ def test_other_options_of_the_stream_reach_the_upstream(client, upstream, prompt
     assert options == {"include_usage": True, "include_obfuscation": False}
 
 
-@pytest.mark.parametrize("told, charge", [({"completion_tokens": 2, "total_tokens": 3}, cost(1, 2)),
+@pytest.mark.parametrize("told, charge", [("zero", Decimal(0)), ({"completion_tokens": 2, "total_tokens": 3}, cost(1, 2)),
                                           ({"prompt_tokens_details": {"cached_tokens": 1}}, cost(1, 3))])
-def test_what_the_upstream_says_is_charged(client, upstream, prompt, told, charge):
+def test_what_the_upstream_says_is_charged_also_where_it_says_zero(client, upstream, prompt, told, charge):
     upstream.rule(prompt=prompt, usage=told)
     with Stream(client, question(prompt)) as stream:
         assert stream.rest()[-1] == "[DONE]"
@@ -294,6 +295,33 @@ def test_a_stream_that_says_no_more_is_ended_by_the_attempts_time(tmp_path, upst
         assert upstream.ended(prompt=prompt)["end"] == "left", "its connection is closed"
         assert paid(client) <= cost(500, 20)
         verified(server)
+
+
+def test_a_stream_is_cut_where_nothing_more_is_to_be_had(server, upstream, prompt):
+    """The plan has 400 tokens, and the upstream does not keep to the limit that it is sent."""
+    client = on_plan(server, "small")
+    upstream.rule(prompt=prompt, tokens=100_000, no_limit=True)
+    with Stream(client, question(prompt, max_tokens=300)) as stream:
+        events = stream.rest()
+    error = json.loads(events[-1].replace("[DONE]", "{}")).get("error")
+    assert error and error["code"] == "insufficient_quota", events[-1]
+    record = upstream.ended(prompt=prompt)
+    assert record["end"] == "left" and record["events"] < 50_000
+    refused = client.post(CHAT, question("more"))
+    assert refused.status == 429 and refused.error["code"] == "insufficient_quota"
+
+
+def test_a_limit_that_nobody_asked_for_does_not_block_what_remains(server, upstream, prompt):
+    """400 tokens are left, and the model's longest answer has 4,096: what is sent upstream is clamped."""
+    client = on_plan(server, "small")
+    upstream.rule(prompt=prompt, tokens=100_000)
+    with Stream(client, question(prompt)) as stream:
+        assert stream.status == 200, stream.response.read()
+        events = stream.rest()
+    assert said(events).startswith("t0 t1")
+    fields = upstream.ended(prompt=prompt)["fields"]
+    assert 0 < (fields.get("max_tokens") or fields["max_completion_tokens"]) <= 400
+    assert used(client, "tokens") <= 400
 
 
 def test_a_refusal_before_the_stream_is_no_stream(server, client, prompt):

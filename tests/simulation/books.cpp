@@ -248,7 +248,7 @@ policy::Amounts Books::expected_use(const Hold& hold) const {
   policy::Amounts used = policy::amounts_of(*usage_);
   if (used[Meter::kCharacters] == 0) used[Meter::kCharacters] = hold.amounts[Meter::kCharacters];
   if (used[Meter::kImages] == 0) used[Meter::kImages] = hold.amounts[Meter::kImages];
-  if (used[Meter::kTokens] == 0 && hold.may_bill) {
+  if (hold.may_bill && !policy::tells_tokens(*usage_)) {
     used[Meter::kTokens] = hold.amounts[Meter::kTokens];
     used[Meter::kInputTokens] = hold.amounts[Meter::kInputTokens];
     used[Meter::kOutputTokens] = hold.amounts[Meter::kOutputTokens];

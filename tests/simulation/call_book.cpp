@@ -69,8 +69,9 @@ const CallBook::Call& CallBook::answer(const engine::AnswerCall& answer, engine:
     tally_->add(answer.row.error ? Seen::kCallsFailed : Seen::kCallsAnswered);
   } else {
     waiting_[{call.account, call.pool}].erase(call.id);
-    const bool impatient =
-        answer.error && answer.error->code == ErrorCode::kConcurrencyLimited && call.patience_end <= now.mono;
+    const bool impatient = answer.error && call.patience_end <= now.mono &&
+                           (answer.error->code == ErrorCode::kConcurrencyLimited ||
+                            answer.error->code == ErrorCode::kUnavailable);
     const bool sent_away = answer.error && answer.error->code == ErrorCode::kUnavailable && draining;
     require(impatient || sent_away, "calls", "{} never ran, and was answered for no reason", id);
     require(answer.error->retry_after.has_value(), "calls", "{} is not told when to come back", id);

@@ -140,7 +140,8 @@ void Checker::end_rates(const Command& command, Timestamp now) {
     }
     const engine::Hold& hold = call != nullptr ? call->hold : *row->hold;
     std::int64_t tokens = policy::amounts_of(*command.completed)[policy::Meter::kTokens];
-    if (tokens == 0 && hold.may_bill) tokens = hold.amounts[policy::Meter::kTokens];
+    if (hold.may_bill && !policy::tells_tokens(*command.completed))
+      tokens = hold.amounts[policy::Meter::kTokens];
     rates_.corrected(work, tokens, promises_, now.mono);
   }
 }

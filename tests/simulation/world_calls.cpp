@@ -53,6 +53,8 @@ Result<engine::Admitted> World::admit(engine::NewCall call) {
   asking.reasons = judge.not_allowed(asked);
   asking.reasons.merge(judge.too_fast(asked, now_));
   asking.reasons.merge(judge.spent(asked, now_));
+  if (!policy_->pools.contains(call.route->candidates.front().pool))
+    asking.reasons.insert(ErrorCode::kUnavailable);  // nothing can serve it
   asking.standing = standing(call.account);
   CallBook::Call admitted{.id = call.id,
                           .account = call.account,

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "contract/provider/harness.h"
+#include "contract/provider/local_server.h"
 #include "contract/provider/scripted_server.h"
 #include "net/client.h"
 #include "provider/provider_kinds.h"
@@ -62,6 +63,32 @@ class ExecSubject final : public Subject {
     task.steps = {{.command = {"sh", "-c", script}, .when = ""}};
     task.stdout_json = true;
   }
+  std::unique_ptr<Provider> provider_;
+};
+
+// A program that stays, behind a Unix socket.
+class ExecServerSubject final : public Subject {
+ public:
+  explicit ExecServerSubject(Confinement confinement) {
+    std::vector<std::string> warnings;
+    provider_ = make_exec_server_provider(server_.config(), confinement, warnings);
+  }
+  Provider& provider(Act) override { return *provider_; }
+  Request request(Act act, const std::filesystem::path& work_dir) override {
+    static const std::map<Act, const char*> names = {{Act::kSucceed, "ok"},
+                                                     {Act::kHang, "hang"},
+                                                     {Act::kTransient, "transient"},
+                                                     {Act::kRateLimited, "rate_limited"},
+                                                     {Act::kMisconfigured, "misconfigured"},
+                                                     {Act::kInvalidInput, "invalid_input"},
+                                                     {Act::kBadOutput, "html"}};
+    return make_request("act", R"({"act":")" + std::string{names.at(act)} + R"("})", work_dir);
+  }
+  bool hanging(const std::filesystem::path&) override { return server_.made("hanging"); }
+  bool can(Act) const override { return true; }
+
+ private:
+  LocalServer server_;
   std::unique_ptr<Provider> provider_;
 };
 
@@ -231,10 +258,20 @@ class HttpSubject final : public Subject {
   std::unique_ptr<Provider> provider_;
 };
 
-enum class Kind { kExecBubblewrap, kExecBare, kOpenAi, kAnthropic, kHttp, kSandbox };
+enum class Kind {
+  kExecBubblewrap,
+  kExecBare,
+  kServerBubblewrap,
+  kServerBare,
+  kOpenAi,
+  kAnthropic,
+  kHttp,
+  kSandbox
+};
 
 std::string kind_name(const testing::TestParamInfo<Kind>& each) {
-  constexpr std::array names = {"ExecBubblewrap", "ExecBare", "OpenAi", "Anthropic", "Http", "Sandbox"};
+  constexpr std::array names = {"ExecBubblewrap", "ExecBare", "ServerBubblewrap", "ServerBare", "OpenAi",
+                                "Anthropic",      "Http",     "Sandbox"};
   return names[static_cast<std::size_t>(each.param)];
 }
 
@@ -251,6 +288,10 @@ std::unique_ptr<Subject> make_subject(Kind kind) {
       return std::make_unique<ExecSubject>(Confinement::kBubblewrap);
     case Kind::kExecBare:
       return std::make_unique<ExecSubject>(Confinement::kNone);
+    case Kind::kServerBubblewrap:
+      return std::make_unique<ExecServerSubject>(Confinement::kBubblewrap);
+    case Kind::kServerBare:
+      return std::make_unique<ExecServerSubject>(Confinement::kNone);
     case Kind::kOpenAi:
       return std::make_unique<OpenAiSubject>();
     case Kind::kAnthropic:
@@ -266,8 +307,8 @@ std::unique_ptr<Subject> make_subject(Kind kind) {
 class ProviderContract : public testing::TestWithParam<Kind> {
  protected:
   void SetUp() override {
-    if (GetParam() == Kind::kExecBubblewrap && !bubblewrap_works())
-      GTEST_SKIP() << bubblewrap_works().error().message;
+    const bool confined = GetParam() == Kind::kExecBubblewrap || GetParam() == Kind::kServerBubblewrap;
+    if (confined && !bubblewrap_works()) GTEST_SKIP() << bubblewrap_works().error().message;
     before_ = holdings();
     subject_ = make_subject(GetParam());
   }
@@ -378,8 +419,9 @@ TEST_P(ProviderContract, RefusesInputThatIsNoJsonObject) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, ProviderContract,
-                         testing::Values(Kind::kExecBubblewrap, Kind::kExecBare, Kind::kOpenAi,
-                                         Kind::kAnthropic, Kind::kHttp, Kind::kSandbox),
+                         testing::Values(Kind::kExecBubblewrap, Kind::kExecBare, Kind::kServerBubblewrap,
+                                         Kind::kServerBare, Kind::kOpenAi, Kind::kAnthropic, Kind::kHttp,
+                                         Kind::kSandbox),
                          kind_name);
 
 // --- What only an OpenAI-compatible server does

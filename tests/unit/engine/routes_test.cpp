@@ -30,19 +30,25 @@ class Routes : public EngineTest {
     made.route = route(pools);
     return made;
   }
-  Result<Admitted> call(const std::vector<std::string>& pools) {
-    NewCall made;
+  Result<Admitted> call(const std::vector<std::string>& pools, NewCall made = {}) {
     made.id = JobId{++ids_};
     made.account = owner_;
     made.task = "task";
-    made.route = route(pools);
+    if (made.route == nullptr) made.route = route(pools);
     made.patience = seconds(10);
-    made.timeout = seconds(30);
+    if (made.timeout == Duration{0}) made.timeout = seconds(30);
     made.body = std::make_shared<JobBody>();
     Changes out = changes();
     auto admitted = engine_->admit(std::move(made), now_, out);
     keep(out);
     return admitted;
+  }
+  static NewCall asking(std::int64_t input, std::int64_t output) {
+    NewCall made;
+    made.estimate[policy::Meter::kInputTokens] = input;
+    made.estimate[policy::Meter::kOutputTokens] = output;
+    made.estimate[policy::Meter::kTokens] = input + output;
+    return made;
   }
   bool fails(TryId id, FailureClass failure, bool began = false, std::optional<Duration> retry_after = {}) {
     return settle(id, TryFailed{.failure = failure,
@@ -206,18 +212,101 @@ TEST_F(Routes, AStreamHoldsMoreAsItComesUntilNothingIsLeft) {
   more[policy::Meter::kTokens] = 60;
   const auto raise = [&] {
     Changes out = changes();
-    const bool raised = engine_->raise(id, more, now_, out);
+    const auto raised = engine_->raise(id, more, now_, out);
     keep(out);
-    return raised;
+    return raised ? "held" : error_code_name(raised.error().code);
   };
-  EXPECT_TRUE(raise());
-  EXPECT_FALSE(raise());
+  EXPECT_EQ(raise(), "held");
+  EXPECT_EQ(raise(), "quota_exceeded");
   const auto meters = engine_->usage(owner_, now_).meters;
   EXPECT_EQ(meters.at(0).held, 60);
   settle(id, TryCompleted{.output = {}, .artifacts = {}, .usage = {{"tokens_in", 10}, {"tokens_out", 20}}});
   EXPECT_EQ(engine_->usage(owner_, now_).meters.at(0).held, 0);
   EXPECT_EQ(engine_->usage(owner_, now_).meters.at(0).used, 30);
-  EXPECT_FALSE(raise()) << "it has ended";
+  EXPECT_EQ(raise(), "conflict") << "it has ended";
+}
+
+TEST_F(Routes, AStreamHoldsMoreOfThePeriodThatAdmittedIt) {
+  plan("low").promise.quotas.meters[policy::index_of(policy::Meter::kTokens)] = 100;
+  apply();
+  NewCall long_one = asking(10, 50);
+  long_one.timeout = std::chrono::days(40);
+  ASSERT_TRUE(call({"a"}, long_one)->started);
+  const TryId id = effects<StartTry>().at(0).try_id;
+  now_.wall += std::chrono::days(32);
+  ASSERT_TRUE(call({"b"}, asking(10, 80))->started);
+  policy::Amounts more;
+  more[policy::Meter::kTokens] = 40;
+  Changes out = changes();
+  EXPECT_TRUE(engine_->raise(id, more, now_, out)) << "60 of 100 were held in the period before";
+  more[policy::Meter::kTokens] = 1;
+  EXPECT_FALSE(engine_->raise(id, more, now_, out)) << "although there are 10 left in this one";
+  keep(out);
+}
+
+TEST_F(Routes, OutputIsClampedToWhatIsLeftButNotBelowWhatItMakesDoWith) {
+  plan("low").promise.quotas.meters[policy::index_of(policy::Meter::kTokens)] = 500;
+  apply();
+  NewCall ask = asking(40, 4096);
+  ASSERT_FALSE(call({"a"}, ask)) << "all or nothing";
+  ask.output_least = 460;
+  ASSERT_TRUE(call({"a"}, ask)->started);
+  const StartTry start = effects<StartTry>().at(0);
+  EXPECT_EQ(start.output_limit, 460);
+  EXPECT_EQ(start.row.hold->amounts[policy::Meter::kTokens], 500);
+  settle(start.try_id,
+         TryCompleted{.output = {}, .artifacts = {}, .usage = {{"tokens_in", 1}, {"tokens_out", 0}}});
+  const auto refused = call({"a"}, ask);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kQuotaExceeded);
+}
+
+TEST_F(Routes, AStreamHoldsItsFirstStepAloneAndMayAskForAllThatIsLeft) {
+  plan("low").promise.quotas.meters[policy::index_of(policy::Meter::kTokens)] = 500;
+  apply();
+  NewCall ask = asking(40, 4096);
+  ask.output_least = ask.output_first = 100;
+  ASSERT_TRUE(call({"a"}, ask)->started);
+  const StartTry start = effects<StartTry>().at(0);
+  EXPECT_EQ(start.output_limit, 460);
+  EXPECT_EQ(start.row.hold->amounts[policy::Meter::kTokens], 140);
+}
+
+TEST_F(Routes, ACallIsRefusedAtOnceWhereEveryUpstreamFails) {
+  ASSERT_TRUE(call({"a"})->started);
+  fails(effects<StartTry>().at(0).try_id, FailureClass::kTransient);
+  ASSERT_TRUE(call({"a"})->started);
+  fails(effects<StartTry>().at(0).try_id, FailureClass::kTransient);
+  const auto refused = call({"a"});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(refused.error().retry_after, seconds(30));
+  EXPECT_THAT(engine_->usage(owner_, now_).meters, IsEmpty()) << "nothing is held";
+  EXPECT_TRUE(call({"a", "b"})->started) << "another one can be asked";
+  policy::Overlay paused;
+  paused.paused_providers.insert("b");
+  overlay(paused);
+  EXPECT_EQ(call({"a", "b"}).error().code, ErrorCode::kUnavailable);
+  pass(seconds(31));
+  EXPECT_TRUE(call({"a", "b"})->started) << "it looks whether it is back";
+}
+
+TEST_F(Routes, ZeroTokensAreAnAnswerAndSilenceIsNone) {
+  plan("low").promise.quotas.meters[policy::index_of(policy::Meter::kTokens)] = 1000;
+  apply();
+  const auto used_after = [&](Usage usage) {
+    NewCall ask = asking(10, 50);
+    auto remote = *route({"a"});
+    remote.candidates.front().remote = true;
+    ask.route = std::make_shared<const policy::Route>(std::move(remote));
+    EXPECT_TRUE(call({}, std::move(ask))->started);
+    settle(effects<StartTry>().at(0).try_id,
+           TryCompleted{.output = {}, .artifacts = {}, .usage = std::move(usage)});
+    return engine_->usage(owner_, now_).meters.at(0).used;
+  };
+  EXPECT_EQ(used_after({{"tokens_in", 0}, {"tokens_out", 0}}), 0);
+  EXPECT_EQ(used_after({{"tokens_out", -1}}), 60) << "an absurd amount says nothing";
+  EXPECT_EQ(used_after({}), 120);
 }
 
 }  // namespace
