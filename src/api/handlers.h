@@ -77,6 +77,10 @@ Handled get_freeze(Context& context);
 Handled set_freeze(Context& context);
 Handled admin_providers(Context& context);
 Handled pause_provider(Context& context);
+// discoveries.cpp
+Handled list_discoveries(Context& context);
+Handled list_watches(Context& context);
+Handled look_at_lists(Context& context);
 // webhooks.cpp
 Handled create_webhook(Context& context);
 Handled list_webhooks(Context& context);

@@ -111,6 +111,8 @@ void append_model(Buffer& out, const policy::Overlay& overlay, const engine::Can
     append_quoted(out, version.version);
     append(out, ",\"status\":");
     append_quoted(out, policy::version_status_name(overlay.status_of(model, version)));
+    append(out, ",\"discovered_at\":");
+    append_time(out, version.discovered_at.value_or(kNever));
     append(out, ",\"routes\":[");
     for (std::size_t n = 0; n < version.routes.size(); ++n) {
       append(out, n > 0 ? ",{\"provider\":" : "{\"provider\":");

@@ -84,6 +84,8 @@ Result<void> NodeImpl::recover() {
   auto recovered = journal_->recover();
   if (!recovered) return std::unexpected(std::move(recovered.error()));
   keys_ = std::move(recovered->keys);
+  recall(std::move(recovered->discoveries));
+  options_.policy = discovered_in(options_.policy);
   readers_.post_own([this, since = recovered->last_at - kOrphanAge] { artifacts_.sweep(since); });
   hub_ = std::make_shared<EventHub>(recovered->last_batch, *journal_, readers_);
   providers_.replace(providers_.build(*options_.policy));
@@ -103,6 +105,7 @@ Result<void> NodeImpl::recover() {
                     .work_dir = options_.data_dir / "work",
                     .spool_dir = options_.data_dir / "spool"};
   runners_ = std::make_unique<Runners>(std::move(parts), threads_);
+  watch_ = make_watch();
   auto policies = read_policies(std::move(recovered->grandfathered));
   // Whether the price table has changed since: read from the text, as everything that was promised is.
   std::string old_prices;
@@ -122,7 +125,9 @@ Result<void> NodeImpl::recover() {
     }
     put_in_force(options_.policy, version, prices);
     if (!same) {
-      turn.record(version_row(*options_.policy, version, prices, {.by = options_.applied_by, .reason = {}}));
+      const PolicyChange change{.by = options_.applied_by, .reason = {}};
+      turn.record(version_row(*options_.policy, version, prices, change));
+      if (kept) tell_change(turn, *options_.policy, version, kept->version, change);
     }
     engine::Recovery recovery{.accounts = std::move(recovered->accounts),
                               .queues = std::move(recovered->queues),
@@ -139,6 +144,7 @@ Result<void> NodeImpl::recover() {
     leases_at_ = turn.now().mono;
     retention_at_ = turn.now().mono + kRetentionEvery;
     cache_at_ = turn.now().mono + AnswerCache::kTouchEvery;
+    watch_at_ = turn.now().mono;
   }
   if (auto committed = loop_->commit_now(); !committed) return committed;
   loop_->begin();
@@ -210,7 +216,14 @@ Duration NodeImpl::upkeep(Timestamp now) {
     cache_->upkeep(now.wall);
     cache_at_ = now.mono + AnswerCache::kTouchEvery;
   }
-  return std::min({leases_at_, retention_at_, cache_at_}) - now.mono;
+  if (now.mono >= watch_at_) {
+    const bool ending = draining();
+    if (!ending) {
+      for (std::string& provider : watch_->due(now.mono)) runners_->spawn(look_due(std::move(provider)));
+    }
+    watch_at_ = now.mono + (ending ? ModelWatch::kLookAgainMax : watch_->until(now.mono));
+  }
+  return std::min({leases_at_, retention_at_, cache_at_, watch_at_}) - now.mono;
 }
 
 bool NodeImpl::retain(Timestamp now) {

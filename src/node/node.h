@@ -26,9 +26,12 @@
 #include "base/result.h"
 #include "engine/engine.h"
 #include "journal/journal.h"
+#include "net/client.h"
 #include "net/io_threads.h"
 #include "node/answer_cache_control.h"
 #include "node/refusals.h"
+#include "node/watch_state.h"
+#include "policy/discovered.h"
 #include "policy/estimate.h"
 #include "policy/load.h"
 #include "policy/overlay.h"
@@ -52,6 +55,7 @@ struct Options {
   std::function<std::unique_ptr<provider::Provider>(const policy::Provider& config,
                                                     std::vector<std::string>& warnings)>
       make_provider;
+  std::shared_ptr<net::Client> list_client;  // reads providers' lists; null: one that is made
 };
 
 // A job as the api shows it: the committed row, and what memory knows beside it.
@@ -153,6 +157,7 @@ struct CallAnswer {
 struct PolicyChange {
   std::string by;  // "start", "signal", "cli", a key's id
   std::string reason;
+  std::optional<std::uint64_t> rolled_back_to = {};  // it is that version's text again
 };
 
 // A worker asks for work of providers of kind pull.
@@ -310,6 +315,14 @@ class Node {
   // What it makes is checked against the policy (policy::check_overlay), audited, durable on return, and in
   // force for whatever comes after. Errors, which change nothing: those of `change` and of the check.
   virtual boost::asio::awaitable<Result<policy::OverlayPtr>> decide(OperatorDecision decision) = 0;
+
+  // --- What providers' lists have. Versions that were found there are in policy(), of status `discovered`.
+  virtual std::vector<policy::Discovery> discoveries() = 0;  // in the order in which they were found
+  virtual std::vector<WatchState> watches() = 0;             // by the provider's name
+  // Reads the provider's lists now; empty: those of all that can be asked. What came of it is in watches(), a
+  // list that cannot be read too. Errors: kNotFound (its lists are not watched), kConflict (it is paused, or
+  // was missing at the start), kUnavailable.
+  virtual boost::asio::awaitable<Result<void>> look(std::string provider) = 0;
 
   // --- Life
   virtual bool draining() const = 0;

@@ -30,19 +30,6 @@ std::optional<std::string> reference_to(std::string_view text, std::string_view 
   return std::string{text};
 }
 
-// http(s)://HOST[:PORT][/PATH], without user, query or fragment.
-bool is_base_url(std::string_view url) {
-  if (url.starts_with("https://")) {
-    url.remove_prefix(8);
-  } else if (url.starts_with("http://")) {
-    url.remove_prefix(7);
-  } else {
-    return false;
-  }
-  return !url.empty() && url.front() != '/' && url.front() != ':' && !url.ends_with('/') &&
-         url.find_first_of("@?# \"<>\\^`{|}") == std::string_view::npos;
-}
-
 // The keys that only some kinds have; `tasks` differs between its two.
 struct KindKeys {
   const char* kinds;
@@ -50,7 +37,7 @@ struct KindKeys {
 };
 constexpr std::initializer_list<const char*> kTasksKeys = {"tasks"};
 constexpr std::initializer_list<const char*> kExecKeys = {"serve"};
-constexpr std::initializer_list<const char*> kUpstreamKeys = {"base_url", "api_key", "keys"};
+constexpr std::initializer_list<const char*> kUpstreamKeys = {"base_url", "api_key", "keys", "watch"};
 constexpr std::initializer_list<const char*> kHttpKeys = {"auth", "statuses", "allow_private"};
 constexpr std::initializer_list<const char*> kSandboxKeys = {"seed", "latency", "faults"};
 constexpr std::initializer_list<const char*> kPullKeys = {"lease", "claims", "file_size"};
@@ -215,9 +202,11 @@ void read_provider(const Value& value, const SecretSource& secrets, Policy& poli
       case ProviderKind::kOpenAi:
       case ProviderKind::kAnthropic:
         read_address(map, out);
+        read_watch(map.at("watch"), out);
         return refuse_keys(map, {kTasksOnly, kExecOnly, kHttpOnly, kSandboxOnly, kPullOnly});
       case ProviderKind::kHttp:
         read_address(map, out);
+        read_watch(map.at("watch"), out);
         read_http(map, out);
         return refuse_keys(map, {kExecOnly, kSandboxOnly, kPullOnly});
       case ProviderKind::kSandbox:
@@ -231,6 +220,18 @@ void read_provider(const Value& value, const SecretSource& secrets, Policy& poli
 }
 
 }  // namespace
+
+bool is_base_url(std::string_view url) {
+  if (url.starts_with("https://")) {
+    url.remove_prefix(8);
+  } else if (url.starts_with("http://")) {
+    url.remove_prefix(7);
+  } else {
+    return false;
+  }
+  return !url.empty() && url.front() != '/' && url.front() != ':' && !url.ends_with('/') &&
+         url.find_first_of("@?# \"<>\\^`{|}") == std::string_view::npos;
+}
 
 void read_secret(const Value& value, const SecretSource& secrets, bool missing_ok, Secret& out) {
   std::string text;

@@ -21,6 +21,7 @@
 #include "policy/models.h"
 #include "policy/period.h"
 #include "policy/price.h"
+#include "policy/watch.h"
 
 namespace turnpike::policy {
 
@@ -318,7 +319,8 @@ struct Provider {
   std::map<std::string, ExecTask> exec_tasks;
   std::optional<ExecServe> serve;  // its tasks then have outputs, a time and an output limit, and no steps
   // openai, anthropic, http
-  std::string base_url;  // without a slash at its end, e.g. "https://api.openai.com/v1"
+  std::string base_url;            // without a slash at its end, e.g. "https://api.openai.com/v1"
+  std::optional<ListWatch> watch;  // nullopt: its lists are not read
   // http
   HttpAuth auth;
   std::map<std::string, HttpTask> http_tasks;
