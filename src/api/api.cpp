@@ -202,7 +202,13 @@ net::BodyRule rule_for(node::Node& node, std::string_view method, std::string_vi
   if (match.route->body == BodyKind::kUpload) {
     rule.spool = true;
     rule.bytes_max = 0;
+    const bool of_work = match.route->access == Access::kWorker;
+    for (const auto& [name, provider] : policy->providers) {
+      if (of_work && provider.kind == policy::ProviderKind::kPull)
+        rule.bytes_max = std::max(rule.bytes_max, provider.file_bytes_max);
+    }
     for (const auto& [name, plan] : policy->plans) {
+      if (of_work) break;
       rule.bytes_max = std::max(rule.bytes_max, plan.limits.upload_bytes_max);
     }
   }

@@ -1,67 +1,16 @@
 // Uploads, and files served by their content's hash.
 #include <algorithm>
-#include <array>
 #include <utility>
 
-#include "api/files.h"
 #include "api/handlers.h"
 #include "api/idempotency.h"
 #include "api/render.h"
+#include "api/upload.h"
 
 namespace turnpike::api {
 namespace {
 
-struct Kind {
-  std::string_view mime;
-  std::string_view extension;
-  std::string_view magic;  // what such a file begins with; empty: nothing to look for
-  std::size_t magic_at = 0;
-};
-
-// What may be uploaded. Nothing here is run by a browser.
-constexpr std::array kKinds{
-    Kind{"image/png", "png", "\x89PNG\r\n\x1a\n"},
-    Kind{"image/jpeg", "jpeg", "\xff\xd8\xff"},
-    Kind{"image/webp", "webp", "WEBP", 8},
-    Kind{"image/gif", "gif", "GIF8"},
-    Kind{"audio/wav", "wav", "WAVE", 8},
-    Kind{"audio/x-wav", "wav", "WAVE", 8},
-    Kind{"audio/mpeg", "mp3", ""},
-    Kind{"audio/ogg", "ogg", "OggS"},
-    Kind{"audio/flac", "flac", "fLaC"},
-    Kind{"video/mp4", "mp4", "ftyp", 4},
-    Kind{"video/webm", "webm", "\x1a\x45\xdf\xa3"},
-    Kind{"text/plain", "txt", ""},
-    Kind{"application/json", "json", ""},
-    Kind{"application/octet-stream", "bin", ""},
-};
-constexpr std::size_t kMagicBytes = 16;
-
-Result<Kind> kind_of(const net::Request& request) {
-  const std::string* header = request.header("Content-Type");
-  std::string mime = header != nullptr ? header->substr(0, header->find(';')) : std::string();
-  std::ranges::transform(mime, mime.begin(),
-                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; });
-  while (mime.ends_with(' ')) mime.pop_back();
-  const auto found = std::ranges::find(kKinds, std::string_view(mime), &Kind::mime);
-  if (found != kKinds.end()) return *found;
-  std::string known;
-  for (const auto& kind : kKinds) known += (known.empty() ? "" : ", ") + std::string(kind.mime);
-  return fail(ErrorCode::kInvalidRequest,
-              fmt::format("send the file itself as the body, with its Content-Type: one of {}", known),
-              "Content-Type");
-}
-
-Result<void> check_magic(const std::filesystem::path& file, const Kind& kind) {
-  const auto front = first_bytes(file, kMagicBytes);
-  if (!front) return std::unexpected(front.error());
-  const bool right = front->size() >= kind.magic_at &&
-                     std::string_view(*front).substr(kind.magic_at).starts_with(kind.magic);
-  if (right) return {};
-  return fail(ErrorCode::kInvalidRequest, fmt::format("what was sent is no {}", kind.mime), "Content-Type");
-}
-
-boost::asio::awaitable<Result<void>> check_upload(Context& context, AccountId account, Kind kind) {
+boost::asio::awaitable<Result<void>> check_upload(Context& context, AccountId account, UploadKind kind) {
   const auto row = context.node().account(account);
   const auto* plan = row ? context.policy->plan(row->plan) : nullptr;
   if (plan == nullptr) plan = context.policy->plan(context.policy->accounts.default_plan);
@@ -116,7 +65,7 @@ Handled upload_artifact(Context& context) {
   if (context.request.body_file.empty() || context.request.body_bytes == 0) {
     co_return fail(ErrorCode::kInvalidRequest, "the body is empty: send the file itself", "body");
   }
-  const auto kind = kind_of(context.request);
+  const auto kind = upload_kind(context.request);
   if (!kind) co_return std::unexpected(kind.error());
   auto finding = acting_account(context, {});
   const auto account = co_await std::move(finding);

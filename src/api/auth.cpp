@@ -117,8 +117,14 @@ Result<void> authorize(Context& context) {
   if (!caller) return std::unexpected(std::move(caller.error()));
   context.caller = *std::move(caller);
   const journal::Role role = context.caller.role;
-  if (role == journal::Role::kWorker) {
+  const bool works = access == Access::kWorker;
+  if (role == journal::Role::kWorker && !works) {
     return fail(ErrorCode::kForbidden, "a worker's key claims jobs and does nothing else");
+  }
+  if (works && role != journal::Role::kWorker && role != journal::Role::kAdmin) {
+    return fail(
+        ErrorCode::kForbidden,
+        fmt::format("this takes a worker's or an admin's key, and yours is of role {}", role_name(role)));
   }
   if (access == Access::kOperator && !context.caller.operates()) {
     return fail(

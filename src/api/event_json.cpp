@@ -26,9 +26,18 @@ std::string_view text_member(EventType type) {
     case EventType::kJobExpired:
     case EventType::kUsageThreshold:
     case EventType::kPlanChanged:
+    case EventType::kModelDiscovered:
+    case EventType::kPolicyChanged:
       return "detail";
   }
   return "detail";
+}
+
+// Where more is to be read of an event that is no job's.
+std::string_view source_of(EventType type) {
+  if (type == EventType::kModelDiscovered) return "/api/admin/models";
+  if (type == EventType::kPolicyChanged) return "/api/admin/policy";
+  return "/api/subscription";
 }
 
 void begin(Buffer& out, std::string_view id, std::string_view source, EventType type,
@@ -51,7 +60,7 @@ std::string event_json(const journal::StoredEvent& stored, const node::JobView* 
   const engine::Event& event = stored.event;
   Buffer out;
   if (!event.job) {  // of an account, or of all: the text is the data, as the engine wrote it
-    begin(out, to_string(stored.id), "/api/subscription", event.type,
+    begin(out, to_string(stored.id), source_of(event.type), event.type,
           event.account ? to_string(event.account) : std::string("platform"), event.at);
     append(out, event.text);
     out.push_back('}');

@@ -24,6 +24,15 @@ Handled stream_events(Context& context);
 // artifacts.cpp
 Handled upload_artifact(Context& context);
 Handled serve_artifact(Context& context);
+// work.cpp
+Handled claim_work(Context& context);
+Handled beat_work(Context& context);
+Handled progress_work(Context& context);
+Handled complete_work(Context& context);
+Handled fail_work(Context& context);
+// work_files.cpp
+Handled upload_work_file(Context& context);
+Handled serve_work_input(Context& context);
 // accounts.cpp
 Handled create_ticket(Context& context);
 Handled list_accounts(Context& context);
@@ -68,6 +77,10 @@ Handled get_freeze(Context& context);
 Handled set_freeze(Context& context);
 Handled admin_providers(Context& context);
 Handled pause_provider(Context& context);
+// discoveries.cpp
+Handled list_discoveries(Context& context);
+Handled list_watches(Context& context);
+Handled look_at_lists(Context& context);
 // webhooks.cpp
 Handled create_webhook(Context& context);
 Handled list_webhooks(Context& context);

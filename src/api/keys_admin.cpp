@@ -57,18 +57,22 @@ Wall read_expiry(Fields& fields, Wall now) {
 
 struct KeyAsked {
   journal::KeyRow key;
-  std::string user;  // role account: whose, by the application's id
+  std::string user;  // roles account, worker: whose, by the application's id
 };
 
-// `account` (acct_…) or `user_id`: exactly one for role account, none for the others.
+// `account` (acct_…) or `user_id`: exactly one for role account; at most one for role worker, which then
+// claims that account's work alone; none for the others.
 void read_owner(const Context& context, Fields& fields, KeyAsked& asked) {
   const auto account = fields.text("account", 1, kNameMax);
   const auto user = fields.text("user_id", 1, 255);
   const bool wants_one = asked.key.role == journal::Role::kAccount;
-  if (wants_one != (account.has_value() != user.has_value()) || (account && user)) {
-    fields.mistake("account",
-                   wants_one ? "a key of role `account` needs `account` (acct_…) or `user_id`, one of them"
-                             : "`account` and `user_id` are for role `account` only");
+  const bool may_have_one = wants_one || asked.key.role == journal::Role::kWorker;
+  if ((account && user) || (wants_one && !account && !user)) {
+    fields.mistake("account", "give `account` (acct_…) or `user_id`, one of them");
+    return;
+  }
+  if (!may_have_one && (account || user)) {
+    fields.mistake("account", "`account` and `user_id` are for roles `account` and `worker`");
     return;
   }
   if (user && !valid_user_id(*user)) fields.mistake("user_id", "`user_id` must be a text of 1 to 255 bytes");

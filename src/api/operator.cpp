@@ -111,6 +111,8 @@ void append_model(Buffer& out, const policy::Overlay& overlay, const engine::Can
     append_quoted(out, version.version);
     append(out, ",\"status\":");
     append_quoted(out, policy::version_status_name(overlay.status_of(model, version)));
+    append(out, ",\"discovered_at\":");
+    append_time(out, version.discovered_at.value_or(kNever));
     append(out, ",\"routes\":[");
     for (std::size_t n = 0; n < version.routes.size(); ++n) {
       append(out, n > 0 ? ",{\"provider\":" : "{\"provider\":");
@@ -158,8 +160,8 @@ Handled decide_model(Context& context, const policy::Model& model, std::string a
 }
 
 void append_provider(Buffer& out, const policy::Provider& provider, const engine::Engine::Stats& stats) {
-  static constexpr std::array<std::string_view, 5> kKinds = {"exec", "openai", "sandbox", "anthropic",
-                                                             "http"};
+  static constexpr std::array<std::string_view, 6> kKinds = {"exec",      "openai", "sandbox",
+                                                             "anthropic", "http",   "pull"};
   append(out, "{\"object\":\"provider\",\"name\":");
   append_quoted(out, provider.name);
   append(out, ",\"kind\":");
@@ -180,9 +182,10 @@ void append_provider(Buffer& out, const policy::Provider& provider, const engine
                        : pool->breaker_open ? "failing"
                        : cooling            ? "cooling_down"
                                             : "ok";
-  fmt::format_to(fmt::appender(out),
-                 ",\"health\":\"{}\",\"slots\":{},\"running\":{},\"queued\":{},\"keys\":[", health,
+  fmt::format_to(fmt::appender(out), ",\"health\":\"{}\",\"slots\":{},\"running\":{},\"queued\":{}", health,
                  pool->slots, pool->running, queued);
+  if (pool->claims) fmt::format_to(fmt::appender(out), ",\"claims\":{}", *pool->claims);
+  append(out, ",\"keys\":[");
   bool first = true;
   for (const auto& key : pool->keys) {
     if (!std::exchange(first, false)) out.push_back(',');

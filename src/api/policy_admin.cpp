@@ -1,15 +1,46 @@
 // Plans, the policy in force, and how full the queues are.
+#include <algorithm>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "api/handlers.h"
 #include "api/policy_json.h"
 #include "api/render.h"
 #include "policy/load.h"
+#include "policy/resolve.h"
 
 namespace turnpike::api {
 namespace {
 
-void append_plan(Buffer& out, const policy::Policy& policy, const policy::Plan& plan) {
+// What the plan is served now, canaries apart: each model, by which rule, and the versions it may name.
+void append_reached(Buffer& out, const policy::Plan& plan, const policy::Overlay& overlay,
+                    const policy::VisibleModel& visible) {
+  const policy::Model& model = *visible.model;
+  append(out, "{\"model\":");
+  append_quoted(out, model.id);
+  append(out, ",\"task\":");
+  append_quoted(out, model.task);
+  const std::string_view held = overlay.pin_of(plan.name, model.id);
+  append(out, ",\"policy\":");
+  append_quoted(out, policy::version_policy_name(held.empty() ? plan.models.policy_of(model.task)
+                                                              : policy::VersionPolicy::kPinned));
+  const auto& pins = plan.models.pins_of(model.task);
+  const auto pin = std::ranges::find(pins, model.id, &policy::Pin::model);
+  append(out, ",\"pin\":");
+  append_quoted_or_null(out, !held.empty() ? std::string(held) : pin != pins.end() ? pin->version : "");
+  append(out, ",\"version\":");
+  append_quoted(out, visible.version->version);
+  append(out, ",\"versions\":[");
+  for (std::size_t i = 0; i < visible.versions.size(); ++i) {
+    if (i > 0) out.push_back(',');
+    append_quoted(out, visible.versions[i]->version);
+  }
+  append(out, "]}");
+}
+
+void append_plan(Buffer& out, const policy::Policy& policy, const policy::Plan& plan,
+                 const policy::Overlay& overlay, const std::set<std::string>& unavailable) {
   append(out, "{\"object\":\"plan\",\"name\":");
   append_quoted(out, plan.name);
   append(out, ",\"priority_class\":");
@@ -29,18 +60,25 @@ void append_plan(Buffer& out, const policy::Policy& policy, const policy::Plan& 
   } else {
     append(out, "\"all\"");
   }
-  out.push_back('}');
+  append(out, ",\"models\":[");
+  bool first = true;
+  for (const auto& visible : policy::visible_models(policy, &plan, overlay, unavailable)) {
+    if (!std::exchange(first, false)) out.push_back(',');
+    append_reached(out, plan, overlay, visible);
+  }
+  append(out, "]}");
 }
 
 }  // namespace
 
 Handled list_plans(Context& context) {
+  const policy::OverlayPtr overlay = context.node().overlay();
   Buffer out;
   append(out, "{\"object\":\"list\",\"data\":[");
   bool first = true;
   for (const auto& [name, plan] : context.policy->plans) {
     if (!std::exchange(first, false)) out.push_back(',');
-    append_plan(out, *context.policy, plan);
+    append_plan(out, *context.policy, plan, *overlay, context.node().unavailable_providers());
   }
   append(out, "],\"has_more\":false}");
   co_return json_response(200, out);

@@ -36,7 +36,8 @@ std::string policy_json(std::uint64_t version, std::string_view hash, std::strin
   return to_text(out);
 }
 
-boost::asio::awaitable<Reply> put_in_force(Context& context, policy::Loaded loaded, std::string reason) {
+boost::asio::awaitable<Reply> put_in_force(Context& context, policy::Loaded loaded, std::string reason,
+                                           std::optional<std::uint64_t> rolled_back_to) {
   if (loaded.policy == nullptr) {
     Buffer mistakes;
     append_mistakes(mistakes, loaded.mistakes);
@@ -47,8 +48,9 @@ boost::asio::awaitable<Reply> put_in_force(Context& context, policy::Loaded load
              fmt::format("the configuration has {} mistakes; nothing was changed", loaded.mistakes.size()));
     co_return error_response(refused.error(), context.wire, extras);
   }
-  auto applying =
-      context.node().apply(loaded.policy, {.by = context.caller.actor(), .reason = std::move(reason)});
+  node::PolicyChange change{
+      .by = context.caller.actor(), .reason = std::move(reason), .rolled_back_to = rolled_back_to};
+  auto applying = context.node().apply(loaded.policy, std::move(change));
   const auto version = co_await std::move(applying);
   if (!version) co_return std::unexpected(version.error());
   co_return json_response(200, policy_json(*version, loaded.policy->hash, {}));

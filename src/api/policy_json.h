@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -15,6 +16,7 @@ std::string policy_json(std::uint64_t version, std::string_view hash, std::strin
 
 // Makes what was loaded the version in force and answers with its number; with mistakes, 422 names each of
 // them and nothing is changed.
-boost::asio::awaitable<Reply> put_in_force(Context& context, policy::Loaded loaded, std::string reason);
+boost::asio::awaitable<Reply> put_in_force(Context& context, policy::Loaded loaded, std::string reason,
+                                           std::optional<std::uint64_t> rolled_back_to = {});
 
 }  // namespace turnpike::api

@@ -173,7 +173,8 @@ Handled roll_back_policy(Context& context) {
   if (const auto asked = co_await std::move(asking); !asked) co_return std::unexpected(asked.error());
   auto putting = put_in_force(context, std::move(loaded),
                               reason ? fmt::format("roll back to version {}: {}", *version, *reason)
-                                     : fmt::format("roll back to version {}", *version));
+                                     : fmt::format("roll back to version {}", *version),
+                              static_cast<std::uint64_t>(*version));
   co_return co_await std::move(putting);
 }
 

@@ -16,6 +16,7 @@ enum class Access : std::uint8_t {
   kAccount,   // account, service, admin
   kTicket,    // those, or a ticket
   kOperator,  // service, admin
+  kWorker,    // worker, admin
   kAdmin,
 };
 

@@ -37,6 +37,9 @@ std::string waiting_words(const node::JobView& job, const engine::Why& why) {
     case WaitingFor::kRateLimit:
       return "Its account sends faster than its plan allows; it starts when the rate permits.";
     case WaitingFor::kProviderLimit:
+      if (why.pool_claims == 0U)
+        return fmt::format("No worker waits for work of provider {}; it starts when one claims it.",
+                           why.pool);
       if (why.pool_down) {
         return fmt::format("Upstream {} fails, or has asked to be left alone; it starts when that is over.",
                            why.pool);
@@ -139,7 +142,7 @@ std::string history_words(const engine::HistoryEntry& entry) {
       return fmt::format("its try was lost ({}); this does not count as an attempt",
                          or_else(entry.text, "the server stopped"));
     case HistoryKind::kHandedBack:
-      return "handed back to the queue while the server stopped";
+      return fmt::format("handed back to the queue: {}", or_else(entry.text, "the server stopped"));
     case HistoryKind::kCompleted:
       return "completed";
     case HistoryKind::kFailed:
@@ -252,10 +255,10 @@ void append_now(Buffer& out, const node::JobView& job, const engine::Why& why) {
                  why.account_waiting);
   append(out, ",\"pool\":{\"name\":");
   append_quoted(out, why.pool);
-  fmt::format_to(fmt::appender(out),
-                 ",\"running\":{},\"slots\":{},\"waiting_higher\":{},\"waiting_same\":{}}},\"draining\":{}",
-                 why.pool_running, why.pool_slots, why.pool_waiting_higher, why.pool_waiting_same,
-                 why.draining);
+  fmt::format_to(fmt::appender(out), ",\"running\":{},\"slots\":{},\"waiting_higher\":{},\"waiting_same\":{}",
+                 why.pool_running, why.pool_slots, why.pool_waiting_higher, why.pool_waiting_same);
+  if (why.pool_claims) fmt::format_to(fmt::appender(out), ",\"claims\":{}", *why.pool_claims);
+  fmt::format_to(fmt::appender(out), "}},\"draining\":{}", why.draining);
   append_limit(out, why);
   append_queue(out, job);
   out.push_back('}');

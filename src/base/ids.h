@@ -47,6 +47,9 @@ struct GrantTag {
 struct WebhookTag {
   static constexpr std::string_view kPrefix = "whk_";
 };
+struct ClaimTag {
+  static constexpr std::string_view kPrefix = "claim_";
+};
 struct EventTag {
   static constexpr std::string_view kPrefix = "evt_";
 };
@@ -59,6 +62,7 @@ using RequestId = Id<RequestTag>;
 using ArtifactId = Id<ArtifactTag>;
 using GrantId = Id<GrantTag>;
 using WebhookId = Id<WebhookTag>;
+using ClaimId = Id<ClaimTag>;
 using EventId = Id<EventTag>;  // (batch << 20) | index within the batch; not made from time
 
 std::string encode_id(std::string_view prefix, std::uint64_t value);

@@ -106,7 +106,7 @@ int create_in_folder(const KeysOptions& options) {
   std::vector<engine::Mutation> mutations;
   journal::KeyRow key;
   key.role = api::parse_role(options.role).value_or(journal::Role::kAccount);
-  if (key.role == journal::Role::kAccount) {
+  if (!options.user.empty()) {
     const auto account = account_in(*folder, options.user, mutations);
     if (!account) return complain(account.error().message);
     key.account = *account;
@@ -168,10 +168,13 @@ int list_in_folder(const KeysOptions& options) {
 }  // namespace
 
 int keys_create(const KeysOptions& options) {
-  const bool of_account = options.role == "account";
-  if (of_account == options.user.empty()) {
-    fmt::print(stderr, "turnpike: {}\n",
-               of_account ? "a key of role account needs --account USER" : "--account is for --role account");
+  const bool of_account = !options.user.empty();
+  if (options.role == "account" && !of_account) {
+    fmt::print(stderr, "turnpike: a key of role account needs --account USER\n");
+    return kUsage;
+  }
+  if (of_account && options.role != "account" && options.role != "worker") {
+    fmt::print(stderr, "turnpike: --account is for --role account and --role worker\n");
     return kUsage;
   }
   if (of_account && !api::valid_user_id(options.user)) {

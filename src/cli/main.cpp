@@ -73,7 +73,8 @@ void add_keys(CLI::App& app, Run& run) {
   create->add_option("--role", options->role, "admin, service, account or worker")
       ->required()
       ->check(CLI::IsMember({"admin", "service", "account", "worker"}));
-  create->add_option("--account", options->user, "Whose, for role account: your own id of the user");
+  create->add_option("--account", options->user,
+                     "Whose, for roles account and worker: your own id of the user");
   create->add_option("--name", options->name, "What to call it");
   create->callback([options, &run] { run = [options] { return keys_create(*options); }; });
   auto* list = keys->add_subcommand("list", "List keys, without their secrets");

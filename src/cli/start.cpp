@@ -57,7 +57,9 @@ Result<void> store_admin_key(node::Node& node, api::KeyStore& keys, net::IoThrea
 // Of the newest version that is served at all.
 const policy::ModelRoute* first_there(const policy::Model& model, const std::set<std::string>& missing) {
   for (const policy::ModelVersion& version : model.versions) {
-    if (version.status == policy::VersionStatus::kRetired) continue;
+    if (version.status == policy::VersionStatus::kRetired ||
+        version.status == policy::VersionStatus::kDiscovered)
+      continue;
     for (const policy::ModelRoute& route : version.routes) {
       if (!missing.contains(route.provider)) return &route;
     }

@@ -313,6 +313,13 @@ Result<Submitted> Engine::retry(ColdJob cold, Timestamp now, Changes& out) {
   state_->heard(now);
   return state_->retry(std::move(cold), now, out);
 }
+Result<void> Engine::claim(NewClaim claim, Timestamp now, Changes& out) {
+  state_->heard(now);
+  return state_->claim(std::move(claim), now, out);
+}
+bool Engine::withdraw(ClaimId id) {
+  return state_->withdraw(id);
+}
 bool Engine::settle(TryId try_id, TryOutcome outcome, Timestamp now, Changes& out) {
   state_->heard(now);
   return state_->settle(try_id, std::move(outcome), now, out);

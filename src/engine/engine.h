@@ -58,6 +58,10 @@ struct StartTry {
   std::string key;  // of the provider's pool of keys: its name; empty: the provider's only one
   // A call that need not wait for its hold to be durable: it may start as soon as the command has returned.
   bool at_once = false;
+  // Of a provider whose workers claim their work: the claim that it goes to, and how many tries that claim
+  // was given, this one included.
+  ClaimId claim{};
+  std::uint32_t claimed = 0;
 };
 enum class StopReason : std::uint8_t { kCancelled, kTimeout, kLeaseLost, kDrain };
 struct StopTry {  // interrupt the try; settle() it when it has stopped
@@ -166,6 +170,13 @@ struct CachedUse {
   std::string content_type;
   Usage used;  // likewise
 };
+// A worker holds its hand out for work of providers of kind pull.
+struct NewClaim {
+  ClaimId id;                      // fresh, increasing
+  std::vector<std::string> pools;  // those providers' own; not empty, each once
+  AccountId account{};             // whose work alone it takes; none: anybody's
+  std::uint32_t most = 1;          // tries at once; the account's plan (dispatch_batch) bounds them too
+};
 struct Admitted {
   bool started = false;  // false: it waits for room
 };
@@ -256,12 +267,14 @@ struct TryFailed {
   std::optional<Usage> billed = Usage{};
   bool began = false;        // the caller has part of the answer: nobody else can begin anew
   bool key_refused = false;  // kMisconfigured: it is the key that the upstream does not take
+  bool lost = false;         // who worked at it is not heard of any more: of a job it counts as no attempt
 };
 struct TryStopped {  // stopped as asked (cancel, timeout)
   std::optional<Usage> billed;
 };
-struct TryHandedBack {  // drain: stopped, goes back to the queue, not an attempt
+struct TryHandedBack {  // stopped, goes back to the queue, not an attempt
   std::optional<Usage> billed = Usage{};
+  std::string why = "the server is stopping";
 };
 using TryOutcome = std::variant<TryCompleted, TryFailed, TryStopped, TryHandedBack>;
 
@@ -293,6 +306,8 @@ struct Why {
   bool draining = false;
   bool pool_paused = false;  // by the operator
   bool pool_down = false;    // its upstream only fails, or has asked to be left alone
+  // Of a pool whose workers claim their work: how many of them wait for the account's. nullopt: no such pool.
+  std::optional<std::uint64_t> pool_claims;
   // The limit that holds it back or ended it, if one does: a rate, a quota, a cap.
   std::shared_ptr<const LimitReached> limit;
   std::vector<Holder> holders;  // the account's own work that holds some of it; at most 10
@@ -402,6 +417,12 @@ class Engine {
   // Queues an ended job (failed, cancelled, expired) again with a fresh set of attempts. Errors: kConflict
   // (completed, not ended, or its try is still stopping), kQueueFull, kStale.
   Result<Submitted> retry(ColdJob cold, Timestamp now, Changes& out);
+  // A claim is filled once, with tries of one account in the order of one of its pools: at once or later, by
+  // whatever command makes work there. They say so (StartTry::claim). Errors: kUnavailable (draining),
+  // kRateLimited (as many wait as may; with retry_after), kInvalidRequest (a pool that takes no claims).
+  Result<void> claim(NewClaim claim, Timestamp now, Changes& out);
+  // It waits no longer. False: it does not wait, for it has been filled, or was withdrawn.
+  bool withdraw(ClaimId id);
   // A try has ended. A try that is not live changes no job (returns false).
   bool settle(TryId try_id, TryOutcome outcome, Timestamp now, Changes& out);
   // A live try may use so much `more` than was held for it: held now, in all scopes, in the periods that
@@ -482,6 +503,7 @@ class Engine {
     bool breaker_open = false;  // its upstream only fails
     std::vector<Gate::KeyState> keys = {};
     std::array<std::uint64_t, policy::kClassCount> queued{};  // by class_index
+    std::optional<std::uint64_t> claims = {};  // that wait for work; nullopt: nobody claims it here
   };
   struct Stats {
     std::vector<PoolStats> pools;

@@ -94,6 +94,14 @@ std::optional<Order::Pick> Order::next(const Estimate& estimate) const {
   return first;
 }
 
+std::optional<Order::Pick> Order::pick(AccountId account) const {
+  const auto it = entries_.find(account);
+  if (it == entries_.end() || !it->second.in_ring) return std::nullopt;
+  const PriorityClass priority_class = it->second.priority_class;
+  if (!has_room(class_index(priority_class))) return std::nullopt;
+  return Pick{account, priority_class, false};
+}
+
 void Order::started(const Pick& pick, SlotTime cost) {
   Entry& entry = entries_.at(pick.account);
   CHECK(entry.in_ring && entry.priority_class == pick.priority_class);

@@ -64,6 +64,8 @@ class Order {
 
   // Who starts next, if a slot is free; nobody if nothing may run.
   std::optional<Pick> next(const Estimate& estimate) const;
+  // The account, whoever is before it; nobody if it has nothing to run or its class no room.
+  std::optional<Pick> pick(AccountId account) const;
   // A job of the pick has started and is charged `cost`.
   void started(const Pick& pick, SlotTime cost);
   // A running job has taken `delta` more (or less) than it was charged so far.

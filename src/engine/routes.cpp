@@ -76,6 +76,7 @@ bool Engine::State::away(const Pool& pool, AccountId account, std::int64_t token
 
 bool Engine::State::has_room(const Pool& pool, AccountId account, std::int64_t tokens, Timestamp now) const {
   if (pool.running >= pool.slots || pool.order.size() > 0) return false;
+  if (pool.pull && !claimed(pool, account)) return false;
   return !pool.gate || pool.gate->room(account, tokens, now.mono).open;
 }
 
@@ -294,6 +295,7 @@ void Engine::State::shape_gate(Pool& pool, bool full, Timestamp now) {
                               : std::set<std::string>(paused->second.begin(), paused->second.end()));
   }
   pool.paused = own && overlay_->provider_paused(pool.name);
+  shape_claims(pool);
 }
 
 void Engine::State::set_overlay(policy::OverlayPtr overlay, Timestamp now, Changes& out) {

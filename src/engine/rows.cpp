@@ -55,6 +55,10 @@ const char* event_type_name(EventType t) {
       return "usage.threshold";
     case EventType::kPlanChanged:
       return "account.plan_changed";
+    case EventType::kModelDiscovered:
+      return "model.discovered";
+    case EventType::kPolicyChanged:
+      return "policy.changed";
   }
   return "job.failed";
 }

@@ -307,7 +307,11 @@ enum class EventType : std::uint8_t {
   kUsageThreshold,  // text: JSON {"scope","team","meter","threshold_percent","used","limit","resets_at"};
                     // account: none for a group
   kPlanChanged,     // text: JSON {"from","to","by"}; by: an actor, or "rule:NAME"
+  // Made by the node, of no account:
+  kModelDiscovered,  // text: JSON {"provider","kind","id","name","model","version","status"}
+  kPolicyChanged,    // text: JSON {"version","previous","hash","by","reason","rolled_back_to"}
 };
+constexpr EventType kLastEventType = EventType::kPolicyChanged;
 const char* event_type_name(EventType t);  // "job.queued"
 // An event's id is (batch << 20) | its index in the batch.
 struct Event {

@@ -109,6 +109,11 @@ struct Pool {
   bool paused = false;           // by the operator
   Monotonic timer{};             // its place in State::pool_timers_; none: the epoch
   std::set<AccountId> kept_out;  // whose next can only wait for it while it is away
+  // Of a provider whose workers claim their work: nothing starts but into a claim.
+  bool pull = false;
+  std::uint32_t claims_max = 0;
+  std::set<ClaimId> claims;                             // that take anybody's work, oldest first
+  std::map<AccountId, std::set<ClaimId>> own_claims{};  // that take the account's alone; no set is empty
 };
 
 // A job in memory: a head of a window, a scheduled job within its window, or one with a live try.
@@ -201,6 +206,10 @@ class Engine::State {
   bool progress(TryId try_id, std::uint8_t percent, std::string_view message, Timestamp now, Changes& out);
   void extend_leases(std::span<const TryId> tries, Timestamp now);
 
+  // --- claims.cpp
+  Result<void> claim(NewClaim claim, Timestamp now, Changes& out);
+  bool withdraw(ClaimId id);
+
   // --- time.cpp
   Advanced advance(Timestamp now, std::size_t work_max, Changes& out);
   std::optional<Duration> next_wakeup(Timestamp now) const;
@@ -248,6 +257,7 @@ class Engine::State {
       std::make_unique<std::pmr::unsynchronized_pool_resource>();
   std::pmr::unordered_map<JobId, Job> jobs_{job_memory_.get()};
   std::unordered_map<TryId, Try> tries_;
+  std::map<ClaimId, NewClaim> claims_;  // that wait; each stands in its pools, where they still take claims
   std::map<std::pair<std::string, std::string>, Durations> durations_;  // by (task, provider)
 
   Account* find_account(AccountId id) const;
@@ -361,8 +371,24 @@ class Engine::State {
   void reopen(Pool& pool, Timestamp now);
   void shape_gate(Pool& pool, bool full, Timestamp now);
 
+  // --- claims.cpp
+  struct Hand {
+    ClaimId claim;
+    Order::Pick pick;
+  };
+  void shape_claims(Pool& pool);
+  // Dispatch of a pool whose workers claim its work.
+  void hand_out(Pool& pool, Timestamp now, Changes& out);
+  std::optional<Hand> next_hand(const Pool& pool) const;
+  // True: go on with the next hand.
+  bool fill(Pool& pool, Hand hand, std::size_t& moves, Timestamp now, Changes& out);
+  static bool claimed(const Pool& pool, AccountId account);  // a claim waits that the account's work may fill
+
   // --- tries.cpp
   void dispatch(Pool& pool, Timestamp now, Changes& out);
+  Order::Estimate estimate_in(const Pool& pool) const;
+  // Starts the pick's next, if it may. kAgain: not this one, and the ring is another now.
+  Passage begin_next(Pool& pool, const Order::Pick& pick, std::size_t& moves, Timestamp now, Changes& out);
   void start(Queue& queue, const Order::Pick& pick, Job& job, Duration timeout, Timestamp now, Changes& out);
   // What remains of the job's time: the attempt's timeout, or less; <= 0: none is left.
   Duration provider_timeout(const Job& job) const;  // of one try; max(): it has none

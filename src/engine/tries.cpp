@@ -55,42 +55,49 @@ std::optional<std::int64_t> tokens_used(const TryOutcome& outcome) {
 
 }  // namespace
 
+Order::Estimate Engine::State::estimate_in(const Pool& pool) const {
+  return [this, &pool](AccountId account) { return cost(next_of(queue_in(account, pool)).took->mean()); };
+}
+
 void Engine::State::dispatch(Pool& pool, Timestamp now, Changes& out) {
   account_for(pool, now);
-  const auto estimate = [this, &pool](AccountId account) {
-    return cost(next_of(queue_in(account, pool)).took->mean());
-  };
+  if (pool.pull) return hand_out(pool, now, out);
+  const Order::Estimate estimate = estimate_in(pool);
   std::size_t moves = 0;
   while (const auto pick = pool.order.next(estimate)) {
-    Queue& queue = queue_in(pick->account, pool);
-    const Passage passage = pass(pool, queue, moves, now, out);
-    if (passage == Passage::kShut) return;
-    if (passage == Passage::kAgain) continue;
-    if (!queue.calls.empty()) {
-      Job& call = jobs_.at(*queue.calls.begin());
-      const Duration left = std::min(call.deadline - now.mono, provider_timeout(call));
-      start(queue, *pick, call, std::max(left, kTryMin), now, out);
-      continue;
-    }
-    // A rate or a shared cap may have been used up by others since it entered the ring.
-    if (blocked(queue, now)) {
-      sync_ring(queue, now);
-      continue;
-    }
-    Job& job = jobs_.at(queue.window.front().second);
-    const Duration timeout = time_left(job, *queue.account->plan, now);
-    if (timeout > Duration{0}) {
-      start(queue, *pick, job, timeout, now, out);
-      continue;
-    }
-    unqueue(queue, job.row, out.batch);
-    sync_ring(queue, now);
-    fail_job(job,
-             {.code = "timeout",
-              .message = "the job's time was used up before it could run again",
-              .provider = {}},
-             now, out);
+    if (begin_next(pool, *pick, moves, now, out) == Passage::kShut) return;
   }
+}
+
+Engine::State::Passage Engine::State::begin_next(Pool& pool, const Order::Pick& pick, std::size_t& moves,
+                                                 Timestamp now, Changes& out) {
+  Queue& queue = queue_in(pick.account, pool);
+  const Passage passage = pass(pool, queue, moves, now, out);
+  if (passage != Passage::kStart) return passage;
+  if (!queue.calls.empty()) {
+    Job& call = jobs_.at(*queue.calls.begin());
+    const Duration left = std::min(call.deadline - now.mono, provider_timeout(call));
+    start(queue, pick, call, std::max(left, kTryMin), now, out);
+    return Passage::kStart;
+  }
+  // A rate or a shared cap may have been used up by others since it entered the ring.
+  if (blocked(queue, now)) {
+    sync_ring(queue, now);
+    return Passage::kAgain;
+  }
+  Job& job = jobs_.at(queue.window.front().second);
+  const Duration timeout = time_left(job, *queue.account->plan, now);
+  if (timeout > Duration{0}) {
+    start(queue, pick, job, timeout, now, out);
+    return Passage::kStart;
+  }
+  unqueue(queue, job.row, out.batch);
+  sync_ring(queue, now);
+  fail_job(
+      job,
+      {.code = "timeout", .message = "the job's time was used up before it could run again", .provider = {}},
+      now, out);
+  return Passage::kAgain;
 }
 
 Duration Engine::State::provider_timeout(const Job& job) const {
@@ -259,12 +266,16 @@ bool Engine::State::settle(TryId try_id, TryOutcome outcome, Timestamp now, Chan
       attempt.took->add(now.mono - attempt.started);
       complete(job, std::move(*completed), try_id, now, out);
     } else if (auto* failed = std::get_if<TryFailed>(&outcome)) {
-      fail_attempt(job, std::move(*failed), attempt, now, out);
+      if (failed->lost && !job.call) {
+        lose(job, try_id, failed->message, now, out);
+      } else {
+        fail_attempt(job, std::move(*failed), attempt, now, out);
+      }
     } else if (auto* back = std::get_if<TryHandedBack>(&outcome); back != nullptr && !job.call) {
       const bool fits = charge_failed(job, try_id, EntryKind::kFailed, back->billed, now, out);
       --job.row.attempt;
       job.row.falls_back = false;
-      remember(job.row, {.kind = HistoryKind::kHandedBack, .at = now.wall, .text = "the server is stopping"});
+      remember(job.row, {.kind = HistoryKind::kHandedBack, .at = now.wall, .text = std::move(back->why)});
       fits ? requeue(job, now, out) : fail_unaffordable(job, now, out);
     } else {
       const auto* stopped = std::get_if<TryStopped>(&outcome);

@@ -117,6 +117,14 @@ std::uint64_t estimate_position(const Queue& queue, std::uint64_t rank,
   return std::min(by_rank, (same + 1) * 1000 / shares[own]);
 }
 
+// How many jobs run at once where nothing holds them back: of a pool whose workers claim its work, as many as
+// work there or wait for work.
+std::uint32_t slots_of(const Pool& pool) {
+  if (!pool.pull) return pool.slots;
+  const std::size_t workers = pool.running + pool.claims.size() + pool.own_claims.size();
+  return static_cast<std::uint32_t>(std::min<std::size_t>(pool.slots, workers));
+}
+
 }  // namespace
 
 std::optional<QueueView> Engine::State::queue_view(const JobRow& row, Timestamp now,
@@ -142,7 +150,7 @@ std::optional<QueueView> Engine::State::queue_view(const JobRow& row, Timestamp 
   std::uint64_t rank = 0;
   std::uint32_t slots = 1;
   if (queue != nullptr) {
-    slots = std::max<std::uint32_t>(1, queue->pool->slots);
+    slots = std::max<std::uint32_t>(1, slots_of(*queue->pool));
     const auto [ahead, loaded] = rank_in_queue(*queue, {row.priority, row.id});
     rank = ahead;
     view.ahead_in_account = ahead;
@@ -172,6 +180,8 @@ std::optional<QueueView> Engine::State::queue_view(const JobRow& row, Timestamp 
     const auto kept = queue != nullptr ? blocked(*queue, now) : std::nullopt;
     view.waiting_for = kept ? kept->by : WaitingFor::kTurn;
     if (kept && kept->by == WaitingFor::kRateLimit) until_due = kept->wait.count();
+    if (!kept && queue != nullptr && queue->pool->pull && !claimed(*queue->pool, row.account))
+      view.waiting_for = WaitingFor::kProviderLimit;  // for a worker
     if (!kept && queue != nullptr && queue->pool->gate) {
       const auto room = queue->pool->gate->room(
           row.account, row.hold ? row.hold->amounts[policy::Meter::kTokens] : 0, now.mono);
@@ -238,6 +248,10 @@ Why Engine::State::why(const JobRow& row, Timestamp now) const {
   why.pool_running = pool.running;
   why.pool_slots = pool.slots;
   why.pool_paused = pool.paused;
+  if (pool.pull) {
+    const auto own = pool.own_claims.find(row.account);
+    why.pool_claims = pool.claims.size() + (own != pool.own_claims.end() ? own->second.size() : 0);
+  }
   why.pool_down = pool.gate && pool.gate->room(row.account, 0, now.mono).down;
   const std::size_t own = policy::class_index(why.priority_class);
   for (std::size_t i = own + 1; i < policy::kClassCount; ++i) why.pool_waiting_higher += pool.queued[i];
@@ -354,6 +368,10 @@ Engine::Stats Engine::State::stats() const {
                            .breaker_open = pool->gate && pool->gate->breaker_open(heard_),
                            .keys = pool->gate ? pool->gate->keys(heard_) : std::vector<Gate::KeyState>{},
                            .queued = pool->queued});
+    if (pool->pull) {
+      std::uint64_t& claims = stats.pools.back().claims.emplace(pool->claims.size());
+      for (const auto& [account, own] : pool->own_claims) claims += own.size();
+    }
     for (const std::uint64_t queued : pool->queued) stats.queued += queued;
     stats.processing += pool->running;
   }
@@ -403,6 +421,7 @@ std::optional<JobId> Engine::State::startable(Timestamp now) const {
   for (const auto& [id, account] : accounts_) {
     for (const auto& queue : account->queues) {
       const Pool& pool = *queue->pool;
+      if (pool.pull && !claimed(pool, id)) continue;
       if (pool.paused || pool.running >= pool.slots || (queue->calls.empty() && !may_start_job(*queue, now)))
         continue;
       const auto configured = policy_->pools.find(pool.name);

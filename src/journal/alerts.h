@@ -6,7 +6,7 @@
 namespace turnpike::journal {
 
 constexpr bool is_alert(engine::EventType type) {
-  return type == engine::EventType::kUsageThreshold;
+  return type == engine::EventType::kUsageThreshold || type == engine::EventType::kModelDiscovered;
 }
 
 }  // namespace turnpike::journal

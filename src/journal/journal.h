@@ -17,6 +17,7 @@
 
 #include "base/result.h"
 #include "engine/rows.h"
+#include "policy/discovered.h"
 
 namespace turnpike::journal {
 
@@ -126,8 +127,16 @@ struct OverlayRow {
   std::string changed_by;  // a key's id, "cli", "canary:ID"
 };
 
-using Record = std::variant<KeyRow, ArtifactRow, IdempotencyRow, PolicyVersionRow, AuditRow,
-                            WebhookEndpointRow, WebhookDeliveryRow, WebhookCursorRow, OverlayRow>;
+// Something that a provider's list had and the configuration did not. Put once, and kept for good: what was
+// seen is not announced again. One of that provider, kind and id that is there already stays as it was.
+struct DiscoveryRow {
+  std::uint64_t number = 0;  // in the order in which they were found, from 1, without a gap
+  policy::Discovery found;
+};
+
+using Record =
+    std::variant<KeyRow, ArtifactRow, IdempotencyRow, PolicyVersionRow, AuditRow, WebhookEndpointRow,
+                 WebhookDeliveryRow, WebhookCursorRow, OverlayRow, DiscoveryRow>;
 
 // One group commit. The node merges before: at most one PutJob/PutAccount/PutQueueCount a key.
 struct Commit {
@@ -203,6 +212,7 @@ struct Recovered {
   std::vector<KeyRow> keys;
   std::optional<PolicyVersionRow> policy;       // the version in force
   std::optional<OverlayRow> overlay;            // nothing: the operator has decided nothing yet
+  std::vector<DiscoveryRow> discoveries;        // by number
   std::vector<engine::PeriodRow> periods;       // current, or with something held
   std::vector<PolicyVersionRow> grandfathered;  // versions that accounts refer to by plan_version
 };
@@ -310,7 +320,7 @@ class Journal {
   virtual Result<Webhooks> webhooks() = 0;
   virtual Result<std::vector<WebhookDeliveryRow>> deliveries(const DeliveryQuery& query) = 0;  // no payloads
   virtual Result<std::optional<WebhookDeliveryRow>> delivery(WebhookId endpoint, EventId event) = 0;
-  // Events that operators look for (usage.threshold): kept as long as the ledger. Newest first; before
+  // Events that operators look for (is_alert): kept as long as the ledger. Newest first; before
   // `before`, or from the newest where that is none.
   virtual Result<std::vector<StoredEvent>> alerts(EventId before, std::size_t limit) = 0;
   virtual Result<UsageReport> usage(const UsageQuery& query) = 0;

@@ -386,7 +386,7 @@ Result<std::vector<engine::Event>> unpack_events(std::string_view packed, Wall a
   events.resize(in.count(21));
   for (auto& event : events) {
     const auto type = in.u8();
-    if (type > static_cast<std::uint8_t>(engine::EventType::kPlanChanged)) in.spoil();
+    if (type > static_cast<std::uint8_t>(engine::kLastEventType)) in.spoil();
     event.type = static_cast<engine::EventType>(type);
     event.at = wall_from_micros(in.difference(unix_micros(at)));
     event.account = {in.fixed64()};

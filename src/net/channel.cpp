@@ -152,6 +152,12 @@ void Channel::reset_on_close() {
   ::setsockopt(socket_.native_handle(), SOL_SOCKET, SO_LINGER, &drop, sizeof drop);
 }
 
+int Channel::release() {
+  error_code ec;
+  const int socket = socket_.release(ec);
+  return ec ? -1 : socket;
+}
+
 bool Channel::is_quiet() {
   char byte = 0;
   const ssize_t n = ::recv(socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);

@@ -64,6 +64,8 @@ class Channel {
   void finish_sending();
   // Closing will drop what was not sent.
   void reset_on_close();
+  // The socket, which the caller owns from here on; -1 where it cannot be had. Nothing may be waited for.
+  int release();
   // True if a kept connection is still as it was left: open and silent.
   bool is_quiet();
   std::string failure(const Io& io) const;

@@ -57,6 +57,7 @@ std::string render_head(const ClientRequest& request, const ClientAddress& addre
   const bool has_body = !request.body.empty() || request.method == "POST" || request.method == "PUT" ||
                         request.method == "PATCH";
   if (has_body) head += fmt::format("Content-Length: {}\r\n", request.body.size());
+  if (!request.keep_alive) head += "Connection: close\r\n";
   for (const auto& [name, value] : request.headers)
     head.append(name).append(": ").append(value).append("\r\n");
   head += "\r\n";
@@ -81,6 +82,7 @@ class Exchange {
   asio::awaitable<Io> write();
   asio::awaitable<bool> read_message(ResponseParser& parser);
   Broken broken(std::string cause, const Deadline& deadline);
+  void cut();
 
   Channel& channel_;
   const Call& call_;
@@ -121,7 +123,18 @@ asio::awaitable<bool> Exchange::read_message(ResponseParser& parser) {
   }
 }
 
+// Hands the connection to whom it concerns that we left it, unless it was the upstream that did.
+void Exchange::cut() {
+  const bool theirs = last_.kind == IoKind::kEnd ||
+                      (last_.kind == IoKind::kFailed && last_.error != asio::error::operation_aborted &&
+                       last_.error != asio::error::message_size);
+  if (!call_.request.on_cut || theirs) return;
+  channel_.finish_sending();
+  if (const int socket = channel_.release(); socket >= 0) call_.request.on_cut(socket);
+}
+
 Broken Exchange::broken(std::string cause, const Deadline& deadline) {
+  cut();
   if (deadline.passed()) channel_.reset_on_close();  // the kernel need not go on sending for us
   return Broken{.cause = std::move(cause), .timed_out = deadline.passed(), .silent = !heard_};
 }
@@ -151,7 +164,8 @@ asio::awaitable<std::expected<ClientResponse, Broken>> Exchange::run() {
     if (parser.status() / 100 == 1 && parser.status() != 101) continue;
     response.status = parser.status();
     response.headers = std::move(parser.headers());
-    reusable_ = written.kind == IoKind::kDone && parser.keep_alive() && input_.empty();
+    reusable_ =
+        call_.request.keep_alive && written.kind == IoKind::kDone && parser.keep_alive() && input_.empty();
     co_return response;
   }
   co_return std::unexpected(broken("too many interim answers", deadline));
@@ -277,7 +291,8 @@ asio::awaitable<std::expected<void, Broken>> Reading::begin(SteadyTime until) {
 
 void Reading::finish() {
   deadline_.disarm();
-  if (channel_ != nullptr && written_ && parser_->keep_alive() && input_.empty()) {
+  if (channel_ != nullptr && call_->request.keep_alive && written_ && parser_->keep_alive() &&
+      input_.empty()) {
     pool_.give_back(key_, std::move(channel_));
   }
   channel_.reset();
@@ -382,7 +397,7 @@ asio::awaitable<Result<std::unique_ptr<ClientStream>>> HttpClient::open(ClientRe
   const SteadyTime now = std::chrono::steady_clock::now();
   const SteadyTime head_until =
       head_timeout > Duration::zero() ? std::min(call->until, now + head_timeout) : call->until;
-  if (auto kept = pool.take(key)) {
+  if (auto kept = call->request.keep_alive ? pool.take(key) : nullptr) {
     auto stream = std::make_unique<Reading>(call, std::move(kept), pool, key, executor);
     const auto begun = co_await stream->begin(head_until);
     if (begun) co_return std::move(stream);
@@ -403,7 +418,7 @@ asio::awaitable<Result<std::unique_ptr<ClientStream>>> HttpClient::open(ClientRe
 asio::awaitable<Result<ClientResponse>> HttpClient::perform(std::shared_ptr<const Call> call,
                                                             ClientPool& pool) {
   const std::string key = key_of(*call);
-  if (auto kept = pool.take(key)) {
+  if (auto kept = call->request.keep_alive ? pool.take(key) : nullptr) {
     Exchange exchange(*kept, *call);
     auto response = co_await exchange.run();
     if (response && exchange.reusable()) pool.give_back(key, std::move(kept));

@@ -23,6 +23,11 @@ struct ClientRequest {
   bool public_only =
       false;  // an address that is not public (public_address.h) is an error: for strangers' URLs
   std::uint64_t response_bytes_max = 16ULL << 20;  // beyond: an error, and the connection is closed
+  bool keep_alive = true;  // false: a connection of its own (`Connection: close`), closed after the answer
+  // Of send() and stream(): called where we broke an exchange off (time, cancellation, an answer that is
+  // none) while the upstream still had the connection: its socket, on which we have said that no more comes.
+  // The callee owns it. Without one it is closed.
+  std::function<void(int socket)> on_cut{};
 };
 
 struct ClientOptions {

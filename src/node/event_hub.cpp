@@ -35,6 +35,8 @@ bool is_end(engine::EventType type) {
     case engine::EventType::kJobProgress:
     case engine::EventType::kUsageThreshold:
     case engine::EventType::kPlanChanged:
+    case engine::EventType::kModelDiscovered:
+    case engine::EventType::kPolicyChanged:
       return false;
   }
   return false;

@@ -36,10 +36,10 @@ Result<void> make_folders(const fs::path& data) {
   return make_folder(data / "artifacts", false);
 }
 
-ProviderSet::Maker maker_of(const Options& options) {
+ProviderSet::Maker maker_of(const Options& options, std::shared_ptr<provider::WorkDesk> desk) {
   if (options.make_provider) return options.make_provider;
-  return [](const policy::Provider& config, std::vector<std::string>& warnings) {
-    return provider::make_provider(config, warnings);
+  return [desk = std::move(desk)](const policy::Provider& config, std::vector<std::string>& warnings) {
+    return provider::make_provider(config, warnings, desk);
   };
 }
 
@@ -67,7 +67,7 @@ NodeImpl::NodeImpl(Options options, net::IoThreads& threads, std::unique_ptr<jou
       threads_(threads),
       clock_(options_.clock),
       journal_(std::move(journal)),
-      providers_(maker_of(options_)),
+      providers_(maker_of(options_, desk_)),
       artifacts_(options_.data_dir / "artifacts", *journal_),
       policy_(options_.policy) {}
 
@@ -84,6 +84,8 @@ Result<void> NodeImpl::recover() {
   auto recovered = journal_->recover();
   if (!recovered) return std::unexpected(std::move(recovered.error()));
   keys_ = std::move(recovered->keys);
+  recall(std::move(recovered->discoveries));
+  options_.policy = discovered_in(options_.policy);
   readers_.post_own([this, since = recovered->last_at - kOrphanAge] { artifacts_.sweep(since); });
   hub_ = std::make_shared<EventHub>(recovered->last_batch, *journal_, readers_);
   providers_.replace(providers_.build(*options_.policy));
@@ -99,9 +101,11 @@ Result<void> NodeImpl::recover() {
                     .clock = *clock_,
                     .callers = callers_,
                     .unavailable = options_.unavailable_providers,
+                    .desk = *desk_,
                     .work_dir = options_.data_dir / "work",
                     .spool_dir = options_.data_dir / "spool"};
   runners_ = std::make_unique<Runners>(std::move(parts), threads_);
+  watch_ = make_watch();
   auto policies = read_policies(std::move(recovered->grandfathered));
   // Whether the price table has changed since: read from the text, as everything that was promised is.
   std::string old_prices;
@@ -121,7 +125,9 @@ Result<void> NodeImpl::recover() {
     }
     put_in_force(options_.policy, version, prices);
     if (!same) {
-      turn.record(version_row(*options_.policy, version, prices, {.by = options_.applied_by, .reason = {}}));
+      const PolicyChange change{.by = options_.applied_by, .reason = {}};
+      turn.record(version_row(*options_.policy, version, prices, change));
+      if (kept) tell_change(turn, *options_.policy, version, kept->version, change);
     }
     engine::Recovery recovery{.accounts = std::move(recovered->accounts),
                               .queues = std::move(recovered->queues),
@@ -138,6 +144,7 @@ Result<void> NodeImpl::recover() {
     leases_at_ = turn.now().mono;
     retention_at_ = turn.now().mono + kRetentionEvery;
     cache_at_ = turn.now().mono + AnswerCache::kTouchEvery;
+    watch_at_ = turn.now().mono;
   }
   if (auto committed = loop_->commit_now(); !committed) return committed;
   loop_->begin();
@@ -152,6 +159,7 @@ void NodeImpl::act(engine::Effect effect, Deliveries& deliveries) {
     Deliveries& deliveries;
     void operator()(engine::StartTry& start) const {
       node.metrics_.picked_up(node.clock_->now().wall - start.row.queued_at);
+      if (start.claim) node.desk_->expect(start.claim, start.claimed);
       node.runners_->start(std::move(start), deliveries);
     }
     void operator()(engine::StopTry& stop) const { node.runners_->stop(stop.try_id, stop.reason); }
@@ -188,6 +196,7 @@ void NodeImpl::on_committed(OpenBatch& batch, Deliveries& deliveries, Duration t
 void NodeImpl::on_decided(std::vector<engine::StartTry>& starts) {
   for (engine::StartTry& start : starts) {
     metrics_.picked_up(clock_->now().wall - start.row.queued_at);
+    if (start.claim) desk_->expect(start.claim, start.claimed);
     runners_->start_now(std::move(start));
   }
 }
@@ -207,7 +216,14 @@ Duration NodeImpl::upkeep(Timestamp now) {
     cache_->upkeep(now.wall);
     cache_at_ = now.mono + AnswerCache::kTouchEvery;
   }
-  return std::min({leases_at_, retention_at_, cache_at_}) - now.mono;
+  if (now.mono >= watch_at_) {
+    const bool ending = draining();
+    if (!ending) {
+      for (std::string& provider : watch_->due(now.mono)) runners_->spawn(look_due(std::move(provider)));
+    }
+    watch_at_ = now.mono + (ending ? ModelWatch::kLookAgainMax : watch_->until(now.mono));
+  }
+  return std::min({leases_at_, retention_at_, cache_at_, watch_at_}) - now.mono;
 }
 
 bool NodeImpl::retain(Timestamp now) {
@@ -236,6 +252,7 @@ void NodeImpl::drain_and_stop(Duration limit) {
       CommitLoop::Turn turn(*loop_);
       turn.engine().set_draining(true, turn.now(), turn.changes());
     }
+    desk_->stop();
     const auto idle = [](engine::Engine& engine) { return engine.live_tries().empty(); };
     bool done = loop_->wait_until(idle, limit);
     // A start may still be on its way to the runners when the first round of stops goes out.

@@ -26,14 +26,18 @@
 #include "base/result.h"
 #include "engine/engine.h"
 #include "journal/journal.h"
+#include "net/client.h"
 #include "net/io_threads.h"
 #include "node/answer_cache_control.h"
 #include "node/refusals.h"
+#include "node/watch_state.h"
+#include "policy/discovered.h"
 #include "policy/estimate.h"
 #include "policy/load.h"
 #include "policy/overlay.h"
 #include "policy/policy.h"
 #include "provider/provider.h"
+#include "provider/work_desk.h"
 
 namespace turnpike::node {
 
@@ -53,6 +57,7 @@ struct Options {
   std::function<std::unique_ptr<provider::Provider>(const policy::Provider& config,
                                                     std::vector<std::string>& warnings)>
       make_provider;
+  std::shared_ptr<net::Client> list_client;  // reads providers' lists; null: one that is made
 };
 
 // A job as the api shows it: the committed row, and what memory knows beside it.
@@ -157,6 +162,26 @@ struct CallAnswer {
 struct PolicyChange {
   std::string by;  // "start", "signal", "cli", a key's id
   std::string reason;
+  std::optional<std::uint64_t> rolled_back_to = {};  // it is that version's text again
+};
+
+// A worker asks for work of providers of kind pull.
+struct ClaimRequest {
+  std::vector<std::string> providers;  // not empty, each once
+  AccountId account{};                 // whose work alone it takes; none: anybody's
+  std::uint32_t most = 1;              // tries
+  provider::Worker worker;
+};
+// A claim that waits. Used by one coroutine, on the executor it was made for.
+class WorkClaim {
+ public:
+  // What was not handed over goes back to the queue.
+  virtual ~WorkClaim() = default;
+  // Once: work of one account, as much as its plan hands out at once; nothing where none came within
+  // `at_most`, the worker has left, or the server stops. What comes was committed as started.
+  virtual boost::asio::awaitable<std::vector<provider::Work>> wait(Duration at_most) = 0;
+  // The worker has gone: a wait() ends. From any thread.
+  virtual void leave() = 0;
 };
 
 // What an operator decides while it runs: pauses, statuses of versions, pins, canaries, the freeze.
@@ -247,6 +272,16 @@ class Node {
   virtual boost::asio::awaitable<Result<JobView>> wait(JobId id, std::optional<AccountId> account,
                                                        Duration timeout) = 0;
 
+  // --- Workers
+  // Errors: those of Engine::claim.
+  virtual Result<std::shared_ptr<WorkClaim>> claim(ClaimRequest request,
+                                                   const boost::asio::any_io_executor& executor) = 0;
+  virtual provider::WorkDesk& desk() = 0;  // heartbeats, progress, files
+  // The end of a try; durable on return. Errors: kConflict (WorkDesk, or the job was cancelled meanwhile);
+  // kUnavailable: the server stops, and whether it was taken is not known.
+  virtual boost::asio::awaitable<Result<void>> report_work(TryId id, provider::Worker worker,
+                                                           provider::WorkReport report) = 0;
+
   // --- Events. `after` nullopt: from now on.
   virtual boost::asio::awaitable<Result<std::shared_ptr<Subscription>>> subscribe(
       std::optional<AccountId> account, std::optional<JobId> job, std::optional<EventId> after) = 0;
@@ -285,6 +320,14 @@ class Node {
   // What it makes is checked against the policy (policy::check_overlay), audited, durable on return, and in
   // force for whatever comes after. Errors, which change nothing: those of `change` and of the check.
   virtual boost::asio::awaitable<Result<policy::OverlayPtr>> decide(OperatorDecision decision) = 0;
+
+  // --- What providers' lists have. Versions that were found there are in policy(), of status `discovered`.
+  virtual std::vector<policy::Discovery> discoveries() = 0;  // in the order in which they were found
+  virtual std::vector<WatchState> watches() = 0;             // by the provider's name
+  // Reads the provider's lists now; empty: those of all that can be asked. What came of it is in watches(), a
+  // list that cannot be read too. Errors: kNotFound (its lists are not watched), kConflict (it is paused, or
+  // was missing at the start), kUnavailable.
+  virtual boost::asio::awaitable<Result<void>> look(std::string provider) = 0;
 
   // --- Life
   virtual bool draining() const = 0;

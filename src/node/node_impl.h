@@ -3,15 +3,20 @@
 //   node_jobs.cpp  jobs
 //   node_accounts.cpp  accounts, what they use, and what they were refused
 //   node_calls.cpp  calls; node_cached_calls.cpp  those that the cache may answer
+//   node_work.cpp  what workers claim and report
 //   node_keep.cpp  records, events, artifacts, policy, numbers
 //   node_operator.cpp  what the operator decides beside the policy
+//   node_discoveries.cpp  what providers' lists have
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
+#include <tuple>
 #include <variant>
 #include <vector>
 
@@ -25,6 +30,7 @@
 #include "node/event_hub.h"
 #include "node/gateway_metrics.h"
 #include "node/metrics.h"
+#include "node/model_watch.h"
 #include "node/node.h"
 #include "node/provider_set.h"
 #include "node/readers.h"
@@ -89,6 +95,12 @@ class NodeImpl final : public Node, public CommitListener {
                                                                    std::optional<JobId> job,
                                                                    std::optional<EventId> after) override;
 
+  Result<std::shared_ptr<WorkClaim>> claim(ClaimRequest request,
+                                           const asio::any_io_executor& executor) override;
+  provider::WorkDesk& desk() override { return *desk_; }
+  asio::awaitable<Result<void>> report_work(TryId id, provider::Worker worker,
+                                            provider::WorkReport report) override;
+
   asio::awaitable<Result<void>> store(std::vector<journal::Record> records) override;
   journal::Journal& journal() override { return *journal_; }
   asio::awaitable<Result<void>> read(std::function<void(journal::Journal&)> question) override;
@@ -111,6 +123,10 @@ class NodeImpl final : public Node, public CommitListener {
   engine::Canaries canaries() override;
   asio::awaitable<Result<policy::OverlayPtr>> decide(OperatorDecision decision) override;
 
+  std::vector<policy::Discovery> discoveries() override;
+  std::vector<WatchState> watches() override { return watch_->states(); }
+  asio::awaitable<Result<void>> look(std::string provider) override;
+
   bool draining() const override { return draining_.load(std::memory_order_relaxed); }
   void drain_and_stop(Duration limit) override;
   std::string metrics_text() override;
@@ -122,6 +138,7 @@ class NodeImpl final : public Node, public CommitListener {
   Duration upkeep(Timestamp now) override;
 
  private:
+  friend class WaitingClaim;
   // The live job that has a dedupe key, as read, and when.
   struct Dedupe {
     std::optional<engine::ColdJob> job;
@@ -134,6 +151,9 @@ class NodeImpl final : public Node, public CommitListener {
   std::optional<std::uint64_t> same_version(const policy::Policy& policy) const;
   static void log_unread(const engine::UnreadOverrides& unread);
   void put_in_force(policy::PolicyPtr policy, std::uint64_t version, std::uint64_t price_version);
+  // Under the engine's mutex.
+  void tell_change(CommitLoop::Turn& turn, const policy::Policy& policy, std::uint64_t version,
+                   std::uint64_t previous, const PolicyChange& change) const;
   journal::PolicyVersionRow version_row(const policy::Policy& policy, std::uint64_t version,
                                         std::uint64_t price_version, PolicyChange change) const;
   // The policies that grandfathered accounts live by.
@@ -141,6 +161,17 @@ class NodeImpl final : public Node, public CommitListener {
       std::vector<journal::PolicyVersionRow> rows);
   // The candidate of a canary has done worse than it may.
   asio::awaitable<void> roll_back(engine::CanaryFailed failed);
+  // What lists had before this start.
+  void recall(std::vector<journal::DiscoveryRow> rows);
+  // The configuration with the versions that were found.
+  policy::PolicyPtr discovered_in(policy::PolicyPtr policy) const;
+  // Stores and announces what of it is new; how many entries that were.
+  asio::awaitable<Result<std::size_t>> store_looked(Looked looked);
+  std::vector<policy::Discovery> fresh_in(const Looked& looked, Wall now);
+  void announce(CommitLoop::Turn& turn, const std::vector<policy::Discovery>& fresh,
+                const policy::Policy& policy, bool first_look) const;
+  std::unique_ptr<ModelWatch> make_watch();
+  asio::awaitable<void> look_due(std::string provider);
   // What was decided before this start.
   static policy::OverlayPtr read_overlay(const std::optional<journal::OverlayRow>& row);
   // How the account's request is served, as things are now.
@@ -201,6 +232,7 @@ class NodeImpl final : public Node, public CommitListener {
   Metrics metrics_;
   GatewayMetrics gateway_metrics_;
   Readers readers_{kReaderThreads, kReadsWaitingMax};
+  const std::shared_ptr<provider::WorkDesk> desk_ = std::make_shared<provider::WorkDesk>();
   ProviderSet providers_;
   ArtifactStore artifacts_;
   std::unique_ptr<AnswerCache> cache_;
@@ -216,6 +248,16 @@ class NodeImpl final : public Node, public CommitListener {
   std::uint64_t policy_version_ = 0;  // guarded by policy_mutex_
   std::uint64_t price_version_ = 0;   // guarded by policy_mutex_
 
+  // What lists had, by number from 1; and what of it is what. Guarded by discoveries_mutex_, changed under
+  // the engine's too.
+  using DiscoveryKey = std::tuple<std::string, policy::DiscoveryKind, std::string>;
+  mutable std::mutex discoveries_mutex_;
+  std::vector<policy::Discovery> discoveries_;
+  std::set<DiscoveryKey> discovered_;
+  std::map<std::string, std::size_t, std::less<>> discovered_of_;  // entries, by provider
+  std::unique_ptr<ModelWatch> watch_;
+
+  Monotonic watch_at_{};      // the committer's own
   Monotonic leases_at_{};     // the committer's own
   Monotonic retention_at_{};  // likewise
   Monotonic cache_at_{};      // likewise

@@ -3,6 +3,7 @@
 
 #include "node/log.h"
 #include "node/node_impl.h"
+#include "policy/event_json.h"
 
 namespace turnpike::node {
 std::unexpected<Error> stopping() {
@@ -105,6 +106,21 @@ journal::PolicyVersionRow NodeImpl::version_row(const policy::Policy& policy, st
                                    .price_version = price_version};
 }
 
+void NodeImpl::tell_change(CommitLoop::Turn& turn, const policy::Policy& policy, std::uint64_t version,
+                           std::uint64_t previous, const PolicyChange& change) const {
+  policy::PolicyChanged changed{.version = version,
+                                .previous = previous,
+                                .hash = policy.hash,
+                                .by = change.by,
+                                .reason = change.reason,
+                                .rolled_back_to = change.rolled_back_to};
+  turn.changes().events.push_back(engine::Event{.type = engine::EventType::kPolicyChanged,
+                                                .at = turn.now().wall,
+                                                .account = {},
+                                                .job = {},
+                                                .text = policy::policy_changed_json(changed)});
+}
+
 std::map<std::uint64_t, policy::PolicyPtr> NodeImpl::read_policies(
     std::vector<journal::PolicyVersionRow> rows) {
   std::map<std::uint64_t, policy::PolicyPtr> policies;
@@ -154,6 +170,8 @@ asio::awaitable<Result<std::uint64_t>> NodeImpl::apply(policy::PolicyPtr policy,
                                     .action = "policy.applied",
                                     .subject = std::to_string(version),
                                     .detail = R"({"hash":")" + policy->hash + R"("})"});
+      tell_change(turn, *policy, version, version - 1, change);
+      policy = discovered_in(std::move(policy));
       turn.engine().apply(policy, version, price_version, turn.now(), turn.changes());
       unread = turn.engine().unread_overrides(kUnreadOverridesLogged);
       providers_.replace(std::move(providers));
@@ -176,7 +194,7 @@ engine::Engine::Stats NodeImpl::stats() {
 
 std::string NodeImpl::metrics_text() {
   return metrics_.text(stats(), platform_usage(), hub_->subscribers()) + gateway_metrics_.text() +
-         cache_metrics_.text(cache_->totals());
+         cache_metrics_.text(cache_->totals()) + watch_->metrics_text();
 }
 
 }  // namespace turnpike::node

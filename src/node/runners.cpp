@@ -132,8 +132,11 @@ class Runners::Leaving {
   explicit Leaving(Live& live) : live_(live) {}
   ~Leaving() {
     Runners& runners = live_.runners;
-    const std::scoped_lock lock(runners.mutex_);
-    runners.live_.erase(live_.start.try_id);
+    {
+      const std::scoped_lock lock(runners.mutex_);
+      runners.live_.erase(live_.start.try_id);
+    }
+    if (live_.start.claim) runners.parts_.desk.settled(live_.start.claim, live_.start.try_id);
   }
   Leaving(const Leaving&) = delete;
   Leaving& operator=(const Leaving&) = delete;
@@ -186,6 +189,7 @@ asio::awaitable<Runners::Ending> Runners::attempt(LivePtr live) {
 asio::awaitable<Runners::Ending> Runners::serve(LivePtr live, ProviderSet::Serving serving) {
   const engine::StartTry& start = live->start;
   provider::Request request{.job = start.row.id,
+                            .account = start.row.account,
                             .try_id = start.try_id,
                             .task = start.row.task,
                             .model = start.row.upstream_model,
@@ -194,15 +198,17 @@ asio::awaitable<Runners::Ending> Runners::serve(LivePtr live, ProviderSet::Servi
                             .files = {},
                             .work_dir = {},
                             .timeout = start.timeout,
-                            .wire = live->place ? live->place->wire() : nullptr};
+                            .wire = live->place ? live->place->wire() : nullptr,
+                            .claim = start.claim};
   if (request.wire && request.wire->stream) {
     request.sink = live->place;
     if (live->place->cached()) request.sink = cached_sink(live->place, live->place->cached());
   }
   // A sandbox writes no file; a job for it that names none costs no turn of another thread. Nor does a call
   // that goes over the wire as it came.
-  const bool with_folder = request.wire ? serving.kind == policy::ProviderKind::kExec
-                                        : serving.kind != policy::ProviderKind::kSandbox;
+  const bool writes =
+      serving.kind == policy::ProviderKind::kExec || serving.kind == policy::ProviderKind::kPull;
+  const bool with_folder = request.wire ? writes : serving.kind != policy::ProviderKind::kSandbox;
   live->has_folder = with_folder;
   if (with_folder || (!start.body && !request.wire) ||
       request.input.find(ArtifactTag::kPrefix) != std::string::npos) {
@@ -275,11 +281,16 @@ asio::awaitable<Runners::Ending> Runners::finish(LivePtr live, provider::Outcome
                                                   .retry_after = failure->retry_after,
                                                   .billed = std::move(failure->billed),
                                                   .began = live->place && live->place->begun(),
-                                                  .key_refused = failure->key_refused},
+                                                  .key_refused = failure->key_refused,
+                                                  .lost = failure->lost},
                      .files = {}};
   }
-  // Cancelled although nobody asked: the group is being stopped.
-  co_return Ending{.outcome = engine::TryHandedBack{.billed = billed_of(outcome)}, .files = {}};
+  // Cancelled although nobody asked: nobody took it, or the group is being stopped.
+  const std::string& why = std::get<provider::Cancelled>(outcome).why;
+  if (why.empty())
+    co_return Ending{.outcome = engine::TryHandedBack{.billed = billed_of(outcome)}, .files = {}};
+  if (live->place) co_return Ending{.outcome = failed(policy::FailureClass::kTransient, why), .files = {}};
+  co_return Ending{.outcome = engine::TryHandedBack{.billed = billed_of(outcome), .why = why}, .files = {}};
 }
 
 asio::awaitable<Runners::Ending> Runners::keep(LivePtr live, provider::Success success) {

@@ -26,6 +26,7 @@
 #include "node/provider_set.h"
 #include "node/readers.h"
 #include "provider/provider.h"
+#include "provider/work_desk.h"
 
 namespace turnpike::node {
 
@@ -39,8 +40,9 @@ struct RunnerParts {
   const Clock& clock;
   const Callers& callers;
   const std::set<std::string>& unavailable;  // providers found missing at start
-  std::filesystem::path work_dir;            // one folder a try below it; absolute
-  std::filesystem::path spool_dir;           // absolute
+  provider::WorkDesk& desk;
+  std::filesystem::path work_dir;   // one folder a try below it; absolute
+  std::filesystem::path spool_dir;  // absolute
 };
 
 class Runners {

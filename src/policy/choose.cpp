@@ -73,6 +73,7 @@ bool Chooser::sees(const ModelVersion& version) const {
     case VersionStatus::kBlessed:
       return true;
     case VersionStatus::kRetired:
+    case VersionStatus::kDiscovered:
       return false;
   }
   return false;

@@ -188,6 +188,35 @@ void read_exec_limits(const Value& value, ExecTask& out) {
   });
 }
 
+// How a program that is started for each try is run, and how it answers.
+void read_program(Map& map, ExecTask& task) {
+  std::set<std::string> outputs;
+  for (const ExecOutput& output : task.outputs) outputs.insert(output.name);
+  read_steps(map, outputs, task);
+  read_stdin(map, task);
+  map.at("stdout_json").flag(task.stdout_json);
+  map.at("invalid_exits").list([&](const Value& item) {
+    std::uint32_t status = 0;
+    if (item.whole(status, 1, 255)) task.invalid_exits.push_back(status);
+  });
+  read_exec_limits(map.at("limits"), task);
+  if (task.outputs.empty() && !task.stdout_json)
+    map.mistake("has no result: declare `outputs`, or `stdout_json: true`");
+}
+
+// A task of a program that stays, which is the same for all of them.
+void read_served_task(Map& map, const ExecServe& serve, ExecTask& task) {
+  for (const char* key : {"command", "steps", "stdin", "stdin_json", "stdout_json", "invalid_exits"})
+    map.refuse(key, "belongs to programs that are started for each try; this provider has `serve`");
+  map.at("limits").section([&](Map& limits) {
+    limits.at("time").duration(task.time_max, std::chrono::milliseconds(100), std::chrono::hours(24));
+    limits.at("output").bytes(task.output_bytes_max, 1ULL << 10, 64ULL << 20);
+    for (const char* key : {"memory", "file_size", "processes"})
+      limits.refuse(key, "is of the program as a whole: write it in `serve.limits`");
+  });
+  task.file_bytes_max = serve.file_bytes_max;
+}
+
 }  // namespace
 
 void read_exec_tasks(const Value& value, Provider& provider) {
@@ -195,18 +224,11 @@ void read_exec_tasks(const Value& value, Provider& provider) {
     ExecTask task;
     entry.section([&](Map& map) {
       read_outputs(map.at("outputs"), task);
-      std::set<std::string> outputs;
-      for (const ExecOutput& output : task.outputs) outputs.insert(output.name);
-      read_steps(map, outputs, task);
-      read_stdin(map, task);
-      map.at("stdout_json").flag(task.stdout_json);
-      map.at("invalid_exits").list([&](const Value& item) {
-        std::uint32_t status = 0;
-        if (item.whole(status, 1, 255)) task.invalid_exits.push_back(status);
-      });
-      read_exec_limits(map.at("limits"), task);
-      if (task.outputs.empty() && !task.stdout_json)
-        map.mistake("has no result: declare `outputs`, or `stdout_json: true`");
+      if (provider.serve) {
+        read_served_task(map, *provider.serve, task);
+      } else {
+        read_program(map, task);
+      }
     });
     provider.exec_tasks.insert_or_assign(name, std::move(task));
   });

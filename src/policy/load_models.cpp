@@ -39,7 +39,8 @@ bool needs_model(const Policy& policy, const std::string& provider, const std::s
   return http != found->second.http_tasks.end() && http->second.names_model;
 }
 
-// Whether the provider could serve the task as far as the configuration says.
+}  // namespace
+
 void check_serves(const Value& where, const Policy& policy, const std::string& provider,
                   const std::string& task) {
   const auto found = policy.providers.find(provider);
@@ -52,6 +53,8 @@ void check_serves(const Value& where, const Policy& policy, const std::string& p
   if (!tasks || task.empty() || tasks->empty() || contains(*tasks, task)) return;
   where.mistake(fmt::format("provider `{}` has no task `{}`: {}", provider, task, suggestion(task, *tasks)));
 }
+
+namespace {
 
 void read_route(const Value& item, const Policy& policy, const std::string& task,
                 std::vector<ModelRoute>& out) {
@@ -162,22 +165,18 @@ void read_version(const Value& item, const Policy& policy, const Model& model, V
   });
 }
 
-std::optional<std::chrono::sys_days> day_of(const ModelVersion& version) {
-  return version.parsed.kind == VersionText::Kind::kDate ? version.parsed.day : version.released;
-}
-
 bool newer_number(const ModelVersion& a, const ModelVersion& b) {
   return compare_numbers(a.parsed, b.parsed) == std::strong_ordering::greater;
 }
 
 bool newer_day(const ModelVersion& a, const ModelVersion& b) {
-  return day_of(a) > day_of(b);
+  return a.day() > b.day();
 }
 
 // What each version needs of its own, so that any two have an order.
 void check_days(VersionList& list) {
   for (std::size_t i = 0; i < list.versions.size(); ++i) {
-    if (day_of(list.versions[i])) continue;
+    if (list.versions[i].day()) continue;
     list.mistake(i, list.versions[i].parsed.kind == VersionText::Kind::kNumber
                         ? "stands beside versions of another kind: say when it was released (`released: "
                           "2025-11-01`), so that they have an order"
@@ -245,9 +244,12 @@ void read_model(const Value& value, const Policy& policy, Model& out) {
   value.section([&](Map& map) {
     map.require("task").name(out.task);
     read_bounds(map, out);
+    const Value discover = map.at("discover");
+    read_discover(discover, policy, out);
     const Value versions = map.at("versions");
     if (!versions.present()) {
       read_short_form(map, policy, out);
+      check_discover(discover, out);
       return;
     }
     for (const char* key : {"version", "providers", "status"})
@@ -262,6 +264,7 @@ void read_model(const Value& value, const Policy& policy, Model& out) {
     }
     out.versions = std::move(list.versions);
     choose_default(map.at("default"), out);
+    if (list.ordered) check_discover(discover, out);
   });
 }
 

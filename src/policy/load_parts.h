@@ -17,9 +17,19 @@ namespace turnpike::policy {
 
 void read_server(const Value& value, Policy& policy);  // and the pools of server.slots
 void read_providers(const Value& value, const SecretSource& secrets, Policy& policy);  // and their own pools
+// The key `serve`; before the pool, whose slots are as many as its processes take, and before the tasks.
+void read_serve(const Value& value, Provider& provider);
 void read_exec_tasks(const Value& value, Provider& provider);
 void read_http(Map& map, Provider& provider);  // what only providers of kind http have
+void read_watch(const Value& value,
+                Provider& provider);  // the provider's address and keys must have been read
 void read_models(const Value& value, Policy& policy);
+void read_discover(const Value& value, const Policy& policy, Model& model);  // the model's task likewise
+// Versions that are found must have a place among the file's.
+void check_discover(const Value& where, const Model& model);
+// Whether the provider could serve the task as far as the configuration says.
+void check_serves(const Value& where, const Policy& policy, const std::string& provider,
+                  const std::string& task);
 void read_aliases(const Value& value, Policy& policy);
 void read_plans(const Value& plans, const Value& defaults, Policy& policy);  // and the shares of classes
 void read_accounts(const Value& value, Policy& policy);
@@ -74,6 +84,7 @@ bool is_base_url(std::string_view url);
 // Reads a list of names that must all be among `known`, each once; `what` is what they name ("task").
 void read_references(const Value& value, const char* what, const std::vector<std::string>& known,
                      std::vector<std::string>& out);
+
 
 template <typename M>
 std::vector<std::string> keys_of(const M& map) {

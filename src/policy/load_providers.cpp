@@ -15,6 +15,8 @@ using std::chrono::hours;
 using std::chrono::milliseconds;
 
 constexpr std::uint32_t kSlotsMax = 100'000;
+constexpr std::uint32_t kClaimsMax = 10'000;       // each is a connection
+constexpr std::uint32_t kPullConcurrency = 1'000;  // where the file does not say: the workers bound it
 constexpr std::size_t kReferenceBytesMax = 4096;
 constexpr const char* kAnthropicUrl = "https://api.anthropic.com";
 
@@ -34,13 +36,17 @@ struct KindKeys {
   std::initializer_list<const char*> keys;
 };
 constexpr std::initializer_list<const char*> kTasksKeys = {"tasks"};
-constexpr std::initializer_list<const char*> kUpstreamKeys = {"base_url", "api_key", "keys"};
+constexpr std::initializer_list<const char*> kExecKeys = {"serve"};
+constexpr std::initializer_list<const char*> kUpstreamKeys = {"base_url", "api_key", "keys", "watch"};
 constexpr std::initializer_list<const char*> kHttpKeys = {"auth", "statuses", "allow_private"};
 constexpr std::initializer_list<const char*> kSandboxKeys = {"seed", "latency", "faults"};
+constexpr std::initializer_list<const char*> kPullKeys = {"lease", "claims", "file_size"};
 constexpr KindKeys kTasksOnly{"exec and http", kTasksKeys};
+constexpr KindKeys kExecOnly{"exec", kExecKeys};
 constexpr KindKeys kUpstreamOnly{"openai, anthropic and http", kUpstreamKeys};
 constexpr KindKeys kHttpOnly{"http", kHttpKeys};
 constexpr KindKeys kSandboxOnly{"sandbox", kSandboxKeys};
+constexpr KindKeys kPullOnly{"pull", kPullKeys};
 
 void refuse_keys(Map& map, std::initializer_list<KindKeys> others) {
   for (const KindKeys& other : others) {
@@ -99,6 +105,12 @@ void read_sandbox(Map& map, Provider& out) {
   read_faults(map.at("faults"), out);
 }
 
+void read_pull(Map& map, Provider& out) {
+  map.at("lease").duration(out.lease, milliseconds(500), hours(1));
+  map.at("claims").whole(out.claims_max, 1, kClaimsMax);
+  map.at("file_size").bytes(out.file_bytes_max, 1ULL << 10, 1ULL << 40);
+}
+
 void read_exec(Map& map, Provider& out) {
   const Value tasks = map.require("tasks");
   read_exec_tasks(tasks, out);
@@ -126,19 +138,7 @@ void read_concurrency(const Value& value, const KeySlots& keys, Provider& out) {
   out.concurrency = given ? std::min(out.concurrency, there) : there;
 }
 
-// A pool of the provider's own, unless it names one of server.slots.
-void read_pool(Map& map, const KeySlots& keys, Policy& policy, Provider& out) {
-  const Value pool = map.at("pool");
-  out.pool = out.name;
-  if (pool.name(out.pool) && out.pool != out.name) {
-    if (!policy.pools.contains(out.pool)) {
-      pool.mistake(fmt::format("unknown pool `{}` (pools are named in server.slots): {}", out.pool,
-                               suggestion(out.pool, keys_of(policy.pools))));
-    }
-    map.refuse("concurrency", fmt::format("is given by server.slots.{}: the pool is shared", out.pool));
-    map.refuse("headroom", fmt::format("is given by server.headroom.{}: the pool is shared", out.pool));
-    return;
-  }
+void read_own_pool(Map& map, const KeySlots& keys, Policy& policy, Provider& out) {
   read_concurrency(map.at("concurrency"), keys, out);
   Pool own{out.name, out.concurrency, 0};
   const Value headroom = map.at("headroom");
@@ -153,20 +153,44 @@ void read_pool(Map& map, const KeySlots& keys, Policy& policy, Provider& out) {
   }
 }
 
+// A pool of the provider's own, unless it names one of server.slots.
+void read_pool(Map& map, const KeySlots& keys, Policy& policy, Provider& out) {
+  out.pool = out.name;
+  if (out.kind == ProviderKind::kPull) {
+    out.concurrency = kPullConcurrency;
+    map.refuse("pool", "is for work that shares slots of this machine: workers of kind pull bring their own");
+    return read_own_pool(map, keys, policy, out);
+  }
+  const Value pool = map.at("pool");
+  if (pool.name(out.pool) && out.pool != out.name) {
+    if (!policy.pools.contains(out.pool)) {
+      pool.mistake(fmt::format("unknown pool `{}` (pools are named in server.slots): {}", out.pool,
+                               suggestion(out.pool, keys_of(policy.pools))));
+    }
+    map.refuse("concurrency", fmt::format("is given by server.slots.{}: the pool is shared", out.pool));
+    map.refuse("headroom", fmt::format("is given by server.headroom.{}: the pool is shared", out.pool));
+    return;
+  }
+  read_own_pool(map, keys, policy, out);
+}
+
 void read_provider(const Value& value, const SecretSource& secrets, Policy& policy, Provider& out) {
   value.section([&](Map& map) {
     const bool known = map.require("kind").word(out.kind, {{"exec", ProviderKind::kExec},
                                                            {"openai", ProviderKind::kOpenAi},
                                                            {"anthropic", ProviderKind::kAnthropic},
                                                            {"http", ProviderKind::kHttp},
-                                                           {"sandbox", ProviderKind::kSandbox}});
+                                                           {"sandbox", ProviderKind::kSandbox},
+                                                           {"pull", ProviderKind::kPull}});
     read_use(map, out);
     KeySlots keys;
     if (known && is_remote(out.kind)) read_keys(map, secrets, out, keys);
+    if (known && out.kind == ProviderKind::kExec) read_serve(map.at("serve"), out);
     read_pool(map, keys, policy, out);
     read_upstream(map, out);
     if (!known) {  // which keys belong here is not known either
-      for (const KindKeys& keys : {kTasksOnly, kUpstreamOnly, kHttpOnly, kSandboxOnly}) {
+      for (const KindKeys& keys :
+           {kTasksOnly, kExecOnly, kUpstreamOnly, kHttpOnly, kSandboxOnly, kPullOnly}) {
         for (const char* key : keys.keys) map.at(key);
       }
       return;
@@ -174,18 +198,23 @@ void read_provider(const Value& value, const SecretSource& secrets, Policy& poli
     switch (out.kind) {
       case ProviderKind::kExec:
         read_exec(map, out);
-        return refuse_keys(map, {kUpstreamOnly, kHttpOnly, kSandboxOnly});
+        return refuse_keys(map, {kUpstreamOnly, kHttpOnly, kSandboxOnly, kPullOnly});
       case ProviderKind::kOpenAi:
       case ProviderKind::kAnthropic:
         read_address(map, out);
-        return refuse_keys(map, {kTasksOnly, kHttpOnly, kSandboxOnly});
+        read_watch(map.at("watch"), out);
+        return refuse_keys(map, {kTasksOnly, kExecOnly, kHttpOnly, kSandboxOnly, kPullOnly});
       case ProviderKind::kHttp:
         read_address(map, out);
+        read_watch(map.at("watch"), out);
         read_http(map, out);
-        return refuse_keys(map, {kSandboxOnly});
+        return refuse_keys(map, {kExecOnly, kSandboxOnly, kPullOnly});
       case ProviderKind::kSandbox:
         read_sandbox(map, out);
-        return refuse_keys(map, {kTasksOnly, kUpstreamOnly, kHttpOnly});
+        return refuse_keys(map, {kTasksOnly, kExecOnly, kUpstreamOnly, kHttpOnly, kPullOnly});
+      case ProviderKind::kPull:
+        read_pull(map, out);
+        return refuse_keys(map, {kTasksOnly, kExecOnly, kUpstreamOnly, kHttpOnly, kSandboxOnly});
     }
   });
 }

@@ -22,6 +22,10 @@ bool ModelVersion::served_by(std::string_view provider) const {
   return contains(routes, provider, &ModelRoute::provider);
 }
 
+std::optional<std::chrono::sys_days> ModelVersion::day() const {
+  return parsed.kind == VersionText::Kind::kDate ? parsed.day : released;
+}
+
 const ModelVersion* Model::version(std::string_view text) const {
   const auto found = std::ranges::find(versions, text, &ModelVersion::version);
   return found == versions.end() ? nullptr : &*found;

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/time.h"
 #include "policy/versions.h"
 
 namespace turnpike::policy {
@@ -26,8 +27,19 @@ struct ModelVersion {
   VersionStatus status = VersionStatus::kApproved;     // as the file says; see Overlay::status_of
   std::optional<std::chrono::sys_days> released = {};  // where the text says no order
   std::vector<ModelRoute> routes = {};                 // in order of preference, at least one
+  std::optional<Wall> discovered_at = {};              // nullopt: it stands in the file
   bool served_by(std::string_view provider) const;
+  std::optional<std::chrono::sys_days> day() const;  // its own, where it is dated, else that of its release
 };
+
+// Which entries of a watched provider's list are versions of a model: their id is `match`, in which
+// "{version}" stands for a number or a day ("gpt-4o-{version}").
+struct DiscoverRule {
+  std::string provider;
+  std::string match;
+  friend bool operator==(const DiscoverRule&, const DiscoverRule&) = default;
+};
+constexpr std::string_view kVersionMark = "{version}";
 
 struct Model {
   std::string id;  // the name users see
@@ -36,6 +48,7 @@ struct Model {
   // What plans that hold a version and pin none of this model hold: `default`, else the only version, else
   // the one that the file calls blessed. Empty: there is none, and every such plan pins one.
   std::string default_version;
+  std::vector<DiscoverRule> discover = {};  // where versions of it may be found beside those
   // What bounds a request that does not say: the most is held.
   std::int64_t max_output_tokens = 4'096;     // task text, without max_tokens
   std::int64_t audio_ms_per_character = 250;  // task speech: slow speech, pauses included

@@ -229,7 +229,11 @@ Result<void> end_canary(const Policy& policy, Overlay& overlay, std::string_view
   const auto model = policy.models.find(canary.model);
   const ModelVersion* candidate =
       model == policy.models.end() ? nullptr : model->second.version(canary.candidate);
-  if (candidate != nullptr && overlay.status_of(model->second, *candidate) != VersionStatus::kBlessed)
+  if (candidate == nullptr) return {};
+  const VersionStatus has = overlay.status_of(model->second, *candidate);
+  // What nobody was served before is nobody's again, not that of plans which see unverified versions.
+  const bool as_before = has == VersionStatus::kDiscovered && becomes == VersionStatus::kUnverified;
+  if (has != VersionStatus::kBlessed && !as_before)
     overlay.statuses[canary.model][canary.candidate] = becomes;
   return {};
 }

@@ -76,7 +76,8 @@ const Overlay& no_overlay();
 // could not touch, two canaries for the same accounts.
 Result<void> check_overlay(const Policy& policy, const Overlay& overlay);
 
-// The canary is over, and its candidate is of status `becomes` (one that is blessed stays so). Error:
+// The canary is over, and its candidate is of status `becomes` (one that is blessed stays so, and one that is
+// discovered becomes unverified by no canary). Error:
 // kConflict (there is no such canary).
 Result<void> end_canary(const Policy& policy, Overlay& overlay, std::string_view id, VersionStatus becomes);
 

@@ -21,6 +21,7 @@
 #include "policy/models.h"
 #include "policy/period.h"
 #include "policy/price.h"
+#include "policy/watch.h"
 
 namespace turnpike::policy {
 
@@ -218,7 +219,27 @@ struct ExecTask {
   std::uint32_t processes_max = 64;             // threads count, for the kernel counts them
 };
 
-enum class ProviderKind : std::uint8_t { kExec, kOpenAi, kSandbox, kAnthropic, kHttp };
+// A program of an exec provider that stays: it listens on a Unix socket, and each try is one request to it
+// (docs/decisions/0020). Started when a try needs it, and again after its end.
+struct ExecServe {
+  // argv; the only reference in it is `${socket}`, the path that the program is to listen on (also in its
+  // environment, as TURNPIKE_SOCKET).
+  std::vector<std::string> command;
+  std::vector<std::string> files;  // absolute paths of files and folders that it may read: scripts, weights
+  std::uint32_t concurrency = 1;   // requests that one process takes at once; 1..1,024
+  std::uint32_t instances = 1;     // processes at once; 1..256
+  bool per_account = false;        // a process serves one account and no other
+  Duration start_timeout = std::chrono::seconds(30);  // until it listens
+  // How long a request that was cancelled, or is out of time, may keep its place in the process; then the
+  // process is replaced.
+  Duration cancel_grace = std::chrono::seconds(5);
+  std::optional<Duration> idle_stop;  // ended after so long without a request; nullopt: never
+  std::uint64_t memory_bytes_max = 512ULL << 20;
+  std::uint64_t file_bytes_max = 64ULL << 20;  // each file it writes
+  std::uint32_t processes_max = 64;            // and threads, of one instance
+};
+
+enum class ProviderKind : std::uint8_t { kExec, kOpenAi, kSandbox, kAnthropic, kHttp, kPull };
 // Whether it is an upstream of somebody else's, which may bill what it began, whatever came back, and costs
 // what its prices say; else a program or a pretence of ours.
 constexpr bool is_remote(ProviderKind kind) {
@@ -296,8 +317,10 @@ struct Provider {
   const Secret* secret(std::string_view key_name) const;
   // exec
   std::map<std::string, ExecTask> exec_tasks;
+  std::optional<ExecServe> serve;  // its tasks then have outputs, a time and an output limit, and no steps
   // openai, anthropic, http
-  std::string base_url;  // without a slash at its end, e.g. "https://api.openai.com/v1"
+  std::string base_url;            // without a slash at its end, e.g. "https://api.openai.com/v1"
+  std::optional<ListWatch> watch;  // nullopt: its lists are not read
   // http
   HttpAuth auth;
   std::map<std::string, HttpTask> http_tasks;
@@ -308,6 +331,11 @@ struct Provider {
   Duration latency_p50 = std::chrono::milliseconds(50);
   Duration latency_p99 = std::chrono::milliseconds(500);
   std::vector<SandboxFault> faults;
+  // pull: workers of the operator's own claim its jobs. Its pool is always its own.
+  Duration lease =
+      std::chrono::seconds(30);      // a worker not heard of for so long is lost, and its try with it
+  std::uint32_t claims_max = 1'000;  // claims that wait for work at once, 1..10,000
+  std::uint64_t file_bytes_max = 64ULL << 20;  // of each file that a worker makes
 };
 
 // Moves an account between plans by what it uses (ST8), each move audited.

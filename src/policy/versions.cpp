@@ -91,6 +91,8 @@ const char* version_status_name(VersionStatus status) {
       return "blessed";
     case VersionStatus::kRetired:
       return "retired";
+    case VersionStatus::kDiscovered:
+      return "discovered";
   }
   return "unverified";
 }

@@ -19,8 +19,9 @@ enum class VersionStatus : std::uint8_t {
   kApproved,    // for every plan
   kBlessed,     // for every plan, and what a freeze falls back to: at most one of a model
   kRetired,     // for nobody any more
+  kDiscovered,  // a provider's list has it and the file does not: for nobody until the operator says more
 };
-constexpr std::size_t kVersionStatusCount = 5;
+constexpr std::size_t kVersionStatusCount = 6;
 const char* version_status_name(VersionStatus status);  // "unverified", "beta", ...
 
 // What the text of a version says about its place among the others.

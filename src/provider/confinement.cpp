@@ -91,6 +91,11 @@ void add_folders(std::vector<std::string>& arguments, const std::filesystem::pat
   }
 }
 
+void add_read_only(std::vector<std::string>& arguments, const std::filesystem::path& path) {
+  add_folders(arguments, path.parent_path());
+  add(arguments, {"--ro-bind", path.string(), path.string()});
+}
+
 // A folder for the probe, removed with this object.
 class ProbeFolder {
  public:
@@ -189,14 +194,15 @@ std::vector<std::string> confine(const View& view, const std::vector<std::string
   add_system(arguments);
   add(arguments, {"--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"});
   add(arguments, {"--perms", "1777", "--size", kScratchBytesMax, "--tmpfs", "/tmp"});
-  if (!is_system_program(view.program)) {
-    add_folders(arguments, view.program.parent_path());
-    add(arguments, {"--ro-bind", view.program.string(), view.program.string()});
+  if (!is_system_program(view.program)) add_read_only(arguments, view.program);
+  for (const auto& path : view.reads) {
+    if (!is_system_program(path)) add_read_only(arguments, path);
   }
   if (!view.inputs.empty()) add_folders(arguments, kSandboxInputDir);
   for (const auto& [host, inside] : view.inputs)
     add(arguments, {"--ro-bind", host.string(), inside.string()});
   add(arguments, {"--bind", view.work_dir.string(), kSandboxWorkDir, "--chdir", kSandboxWorkDir});
+  if (view.tries) add(arguments, {"--bind", view.tries->string(), kSandboxTriesDir});
   // The root is a tmpfs, too: left writable it would be memory without a bound.
   add(arguments, {"--remount-ro", "/", "--"});
   add_bound(arguments, view);

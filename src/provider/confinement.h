@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -38,7 +39,10 @@ struct View {
   std::filesystem::path work_dir;  // absolute; the only place that can be written
   // Host path, and where the program finds it.
   std::vector<std::pair<std::filesystem::path, std::filesystem::path>> inputs;
-  std::filesystem::path program;    // absolute
+  // Files and folders that it may read where they are, unless they are a part of the system.
+  std::vector<std::filesystem::path> reads{};
+  std::optional<std::filesystem::path> tries{};  // a second folder that can be written, at kSandboxTriesDir
+  std::filesystem::path program;                 // absolute
   std::uint32_t processes_max = 0;  // and threads, those of all its processes; not bound where kWatched
   ProcessBound bound = ProcessBound::kWatched;
   uid_t user = 0;             // kOwnUser: whom it runs as; owns work_dir
@@ -48,6 +52,7 @@ struct View {
 // Inside of a sandbox the work folder and the inputs have names that tell nothing about this machine.
 constexpr const char* kSandboxWorkDir = "/work";
 constexpr const char* kSandboxInputDir = "/input";
+constexpr const char* kSandboxTriesDir = "/tries";
 // The descriptor to which bubblewrap reports the process that is the sandbox's init.
 constexpr int kInfoDescriptor = 3;
 

@@ -33,6 +33,17 @@ Result<ParsedStep> parse_step(const policy::ExecStep& config) {
   return step;
 }
 
+Result<void> parse_outputs(const policy::ExecTask& config, ParsedTask& task) {
+  for (const policy::ExecOutput& each : config.outputs) {
+    auto file = Template::parse(each.file);
+    auto mime = Template::parse(each.mime);
+    if (!file) return std::unexpected(file.error());
+    if (!mime) return std::unexpected(mime.error());
+    task.outputs.push_back({each.name, std::move(*file), std::move(*mime)});
+  }
+  return {};
+}
+
 bool is_plain_name(std::string_view name) {
   return !name.empty() && name.size() <= 255 && name != "." && name != ".." && !name.starts_with('-') &&
          name.find('/') == std::string_view::npos && name.find('\0') == std::string_view::npos;
@@ -58,13 +69,13 @@ Result<ParsedTask> parse_task(const policy::ExecTask& config) {
     if (!text) return std::unexpected(text.error());
     task.stdin_text = std::move(*text);
   }
-  for (const policy::ExecOutput& each : config.outputs) {
-    auto file = Template::parse(each.file);
-    auto mime = Template::parse(each.mime);
-    if (!file) return std::unexpected(file.error());
-    if (!mime) return std::unexpected(mime.error());
-    task.outputs.push_back({each.name, std::move(*file), std::move(*mime)});
-  }
+  if (auto parsed = parse_outputs(config, task); !parsed) return std::unexpected(parsed.error());
+  return task;
+}
+
+Result<ParsedTask> parse_served_task(const policy::ExecTask& config) {
+  ParsedTask task{.config = config, .steps = {}, .stdin_text = {}, .outputs = {}};
+  if (auto parsed = parse_outputs(config, task); !parsed) return std::unexpected(parsed.error());
   return task;
 }
 

@@ -36,6 +36,9 @@ struct ParsedTask {
 // is refused here.
 Result<ParsedTask> parse_task(const policy::ExecTask& config);
 
+// Of a program that stays, which has no steps: the outputs alone.
+Result<ParsedTask> parse_served_task(const policy::ExecTask& config);
+
 // One declared output of one try.
 struct ExpectedOutput {
   std::string name;

@@ -66,6 +66,19 @@ std::string_view payload_of(std::string_view event, std::string& joined) {
   return lines > 1 ? std::string_view(joined) : first;
 }
 
+// Comments and the fields of server-sent events; anything else is not an event stream.
+bool is_event(std::string_view event) {
+  while (!event.empty()) {
+    const std::size_t end = event.find('\n');
+    std::string_view line = event.substr(0, end);
+    event = end == std::string_view::npos ? std::string_view() : event.substr(end + 1);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    const std::string_view name = line.substr(0, line.find(':'));
+    if (!name.empty() && name != "data" && name != "event" && name != "id" && name != "retry") return false;
+  }
+  return true;
+}
+
 std::string words_of(std::string_view error) {
   std::string_view words = error;
   const auto members = json_members(error);
@@ -193,7 +206,10 @@ std::string StreamFilter::feed(std::string bytes) {
 StreamFilter::Fate StreamFilter::event(std::string_view event, std::string& instead) {
   std::string joined;
   const std::string_view payload = payload_of(event, joined);
-  if (payload.empty()) return Fate::kPass;  // a comment keeps the connection alive
+  if (payload.empty()) {  // a comment keeps the connection alive
+    return is_event(event) ? Fate::kPass
+                           : fail(FailureClass::kBadOutput, "the upstream sent what is no event stream");
+  }
   if (payload == "[DONE]") {
     finished_ = true;
     state_ = State::kEnded;

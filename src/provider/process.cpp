@@ -25,7 +25,6 @@ namespace asio = boost::asio;
 using boost::system::error_code;
 using SteadyClock = std::chrono::steady_clock;
 
-constexpr std::chrono::milliseconds kWatchInterval{40};
 constexpr std::uint32_t kFolderEvery = 6;  // looks at the folder every so many watches
 constexpr std::size_t kFolderEntriesMax = 10'000;
 constexpr std::uint32_t kBubblewrapProcesses = 2;        // itself, and the init of the sandbox
@@ -88,15 +87,25 @@ class Process : public std::enable_shared_from_this<Process> {
       if (count < 0 && errno == EINTR) continue;
       if (count < 0) return errno == EAGAIN;
       if (count == 0) return false;
+      total += static_cast<std::size_t>(count);
+      if (plan_.keeps_tail) {
+        keep_tail(into, {buffer, static_cast<std::size_t>(count)});
+        continue;
+      }
       const std::size_t room = plan_.output_bytes_max - into.size();
       into.append(buffer, std::min(static_cast<std::size_t>(count), room));
       if (static_cast<std::size_t>(count) > room) {
         stop(ProcessEnd::kOutputTooLong);
         return false;
       }
-      total += static_cast<std::size_t>(count);
     }
     return true;
+  }
+
+  // Cut in large steps, so that what is kept is not moved for each line.
+  void keep_tail(std::string& into, std::string_view more) const {
+    into.append(more);
+    if (into.size() > 2 * plan_.output_bytes_max) into.erase(0, into.size() - plan_.output_bytes_max);
   }
 
   // bubblewrap tells the process number of the sandbox's init before it lets it begin. Its end is the end of
@@ -168,7 +177,7 @@ class Process : public std::enable_shared_from_this<Process> {
   }
 
   void watch() {
-    watch_.expires_at(std::min(SteadyClock::now() + kWatchInterval,
+    watch_.expires_at(std::min(SteadyClock::now() + plan_.watch_every,
                                stopped_at_ ? SteadyClock::time_point::max() : plan_.deadline));
     watch_.async_wait([self = shared_from_this()](const error_code& error) {
       if (error || self->done_) return;
@@ -204,7 +213,7 @@ class Process : public std::enable_shared_from_this<Process> {
       }
     }
     // What is left in the pipes was written before the end; whoever still holds them is not waited for.
-    if (report_.end == ProcessEnd::kExited) {
+    if (report_.end == ProcessEnd::kExited || plan_.keeps_tail) {
       drain(output_, report_.output);
       drain(error_, report_.error);
     }
@@ -220,12 +229,19 @@ class Process : public std::enable_shared_from_this<Process> {
 
   void drain(asio::posix::stream_descriptor& from, std::string& into) {
     char buffer[16 * 1024];
-    while (into.size() <= plan_.output_bytes_max) {
+    for (std::size_t total = 0;
+         plan_.keeps_tail ? total < kReadBytesMax : into.size() <= plan_.output_bytes_max;) {
       const ssize_t count = ::read(from.native_handle(), buffer, sizeof buffer);
       if (count < 0 && errno == EINTR) continue;
       if (count <= 0) return;
+      total += static_cast<std::size_t>(count);
+      if (plan_.keeps_tail) {
+        keep_tail(into, {buffer, static_cast<std::size_t>(count)});
+        continue;
+      }
       into.append(buffer, static_cast<std::size_t>(count));
     }
+    if (plan_.keeps_tail) return;
     into.resize(plan_.output_bytes_max);
     report_.end = ProcessEnd::kOutputTooLong;
   }

@@ -24,6 +24,9 @@ struct ProcessPlan {
   std::uint64_t memory_bytes_max = 0;                // of all its processes together
   std::uint64_t folder_bytes_max = 0;                // of all files in the work folder together
   std::uint32_t processes_max = 64;
+  // A program that stays may say as much as it likes: only the last output_bytes_max of it are kept.
+  bool keeps_tail = false;
+  std::chrono::milliseconds watch_every{40};  // between two looks at memory, processes and folder
 };
 
 enum class ProcessEnd : std::uint8_t {
@@ -39,7 +42,7 @@ enum class ProcessEnd : std::uint8_t {
 struct ProcessReport {
   ProcessEnd end = ProcessEnd::kExited;
   int status = 0;      // exit status, or 128 + the signal that ended it
-  std::string output;  // at most output_bytes_max
+  std::string output;  // at most output_bytes_max, or twice that of a tail
   std::string error;
 };
 

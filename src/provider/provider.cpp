@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "provider/provider_kinds.h"
 #include "provider/wire_adapter.h"
+#include "provider/work_desk.h"
 
 namespace turnpike::provider {
 namespace {
@@ -27,10 +30,14 @@ Confinement best_confinement(const std::string& provider, std::vector<std::strin
 
 }  // namespace
 
-std::unique_ptr<Provider> make_provider(const policy::Provider& config, std::vector<std::string>& warnings) {
+std::unique_ptr<Provider> make_provider(const policy::Provider& config, std::vector<std::string>& warnings,
+                                        std::shared_ptr<WorkDesk> desk) {
   switch (config.kind) {
-    case policy::ProviderKind::kExec:
-      return with_wire(make_exec_provider(config, best_confinement(config.name, warnings), warnings));
+    case policy::ProviderKind::kExec: {
+      const Confinement confinement = best_confinement(config.name, warnings);
+      return with_wire(config.serve ? make_exec_server_provider(config, confinement, warnings)
+                                    : make_exec_provider(config, confinement, warnings));
+    }
     case policy::ProviderKind::kOpenAi:
       return make_openai_provider(config, net::Client::create());
     case policy::ProviderKind::kAnthropic:
@@ -39,6 +46,8 @@ std::unique_ptr<Provider> make_provider(const policy::Provider& config, std::vec
       return with_wire(make_http_provider(config, net::Client::create(), warnings));
     case policy::ProviderKind::kSandbox:
       return with_wire(make_sandbox_provider(config));
+    case policy::ProviderKind::kPull:
+      return with_wire(make_pull_provider(config, desk ? std::move(desk) : std::make_shared<WorkDesk>()));
   }
   return nullptr;
 }

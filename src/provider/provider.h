@@ -69,6 +69,7 @@ class ReplySink {
 
 struct Request {
   JobId job;
+  AccountId account{};  // whose it is; a name and nothing more
   TryId try_id;
   std::string task;
   std::string model;  // as the provider names it (ModelRoute::upstream_model)
@@ -84,6 +85,7 @@ struct Request {
       wire{};                         // of a call over OpenAI's wire, whose `input` is empty; null: a task
   std::shared_ptr<ReplySink> sink{};  // not null for a wire call that streams, and for none else
   std::string traceparent{};          // W3C Trace Context, for upstreams over HTTP; empty: none
+  ClaimId claim{};                    // kind pull: whose it is (provider/work_desk.h); none for others
 };
 
 struct ProducedFile {
@@ -114,6 +116,8 @@ struct Failure {
   std::string param{};  // the field at fault, where one is known
   int reply_status = 0;
   std::string reply{};
+  // Who worked at it is not heard of any more: as good as a crash of the server, and counts as no attempt.
+  bool lost = false;
   // What the upstream billed all the same, meter -> amount; nullopt: cannot be known (the request was sent,
   // no answer came).
   std::optional<std::vector<std::pair<std::string, std::int64_t>>> billed =
@@ -122,6 +126,7 @@ struct Failure {
 struct Cancelled {  // asked to stop, and everything it had begun is stopped
   std::optional<std::vector<std::pair<std::string, std::int64_t>>> billed =
       std::vector<std::pair<std::string, std::int64_t>>{};  // as Failure::billed
+  std::string why{};  // nobody asked it to stop, it goes back to the queue: why; else empty
 };
 using Outcome = std::variant<Success, Failure, Cancelled>;
 
@@ -149,7 +154,11 @@ class Provider {
   virtual boost::asio::awaitable<Result<void>> probe(Duration timeout) = 0;
 };
 
-// `warnings`: what an operator should know (no bubblewrap, program missing), one sentence each.
-std::unique_ptr<Provider> make_provider(const policy::Provider& config, std::vector<std::string>& warnings);
+class WorkDesk;
+
+// `warnings`: what an operator should know (no bubblewrap, program missing), one sentence each. `desk`: where
+// workers meet the tries of kind pull; null: there are no workers, as where a provider is only looked at.
+std::unique_ptr<Provider> make_provider(const policy::Provider& config, std::vector<std::string>& warnings,
+                                        std::shared_ptr<WorkDesk> desk = nullptr);
 
 }  // namespace turnpike::provider

@@ -8,9 +8,11 @@ namespace {
 
 using engine::EventType;
 
-constexpr std::array kTypes = {EventType::kJobQueued,    EventType::kJobStarted,     EventType::kJobProgress,
-                               EventType::kJobCompleted, EventType::kJobFailed,      EventType::kJobCancelled,
-                               EventType::kJobExpired,   EventType::kUsageThreshold, EventType::kPlanChanged};
+constexpr std::array kTypes = {
+    EventType::kJobQueued,     EventType::kJobStarted,     EventType::kJobProgress,
+    EventType::kJobCompleted,  EventType::kJobFailed,      EventType::kJobCancelled,
+    EventType::kJobExpired,    EventType::kUsageThreshold, EventType::kModelDiscovered,
+    EventType::kPolicyChanged, EventType::kPlanChanged};
 
 std::string family_of(std::string_view type) {
   return std::string(type.substr(0, type.find('.'))) + ".*";

@@ -189,6 +189,13 @@ void MemoryJournal::apply(const journal::Record& record) {
     state_.policies[policy->version] = *policy;
   } else if (const auto* overlay = std::get_if<journal::OverlayRow>(&record)) {
     state_.overlay = *overlay;
+  } else if (const auto* discovery = std::get_if<journal::DiscoveryRow>(&record)) {
+    const auto same = [&](const journal::DiscoveryRow& each) {
+      const policy::Discovery& a = each.found;
+      const policy::Discovery& b = discovery->found;
+      return a.provider == b.provider && a.kind == b.kind && a.id == b.id;
+    };
+    if (std::ranges::none_of(state_.discoveries, same)) state_.discoveries.push_back(*discovery);
   } else if (const auto* webhook = std::get_if<journal::WebhookEndpointRow>(&record)) {
     using Change = journal::WebhookEndpointRow::Change;
     if (webhook->change == Change::kRemoved) {
@@ -274,6 +281,7 @@ Result<journal::Recovered> MemoryJournal::recover() {
   for (const auto& [id, row] : state_.keys) recovered.keys.push_back(row);
   if (!state_.policies.empty()) recovered.policy = state_.policies.rbegin()->second;
   recovered.overlay = state_.overlay;
+  recovered.discoveries = state_.discoveries;
   for (const auto& [key, row] : state_.periods) {
     if (row.current || row.holds > 0) recovered.periods.push_back(row);
   }

@@ -104,6 +104,7 @@ class MemoryJournal final : public journal::Journal {
     std::map<std::string, journal::IdempotencyRow, std::less<>> idempotency;
     std::map<std::uint64_t, journal::PolicyVersionRow> policies;
     std::optional<journal::OverlayRow> overlay;
+    std::vector<journal::DiscoveryRow> discoveries;
     std::vector<journal::StoredAudit> audit;
     std::map<WebhookId, journal::WebhookEndpointRow> webhooks;
     std::map<std::pair<WebhookId, EventId>, journal::WebhookDeliveryRow> deliveries;

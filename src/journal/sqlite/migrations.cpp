@@ -307,13 +307,28 @@ CREATE TABLE overlay(
 ) STRICT;
 )sql";
 
+// What was found in providers' lists.
+constexpr const char* kSeventh = R"sql(
+CREATE TABLE discoveries(
+  number   INTEGER PRIMARY KEY,  -- in the order in which they were found
+  provider TEXT NOT NULL,        -- whose list
+  kind     INTEGER NOT NULL,     -- policy::DiscoveryKind
+  entry    TEXT NOT NULL,        -- its id, as the provider names it
+  name     TEXT NOT NULL,        -- for a person; may be empty
+  released INTEGER NOT NULL,     -- the day that the list says, in days since 1970; 0: none
+  found    INTEGER NOT NULL      -- when it was first seen
+) STRICT;
+CREATE UNIQUE INDEX discoveries_entry ON discoveries(provider, kind, entry);
+)sql";
+
 // Step n brings version n to version n + 1. Released steps are never edited.
 struct Step {
   const char* sql;
   Result<void> (*after)(Connection&) = nullptr;  // in the same transaction
 };
 constexpr std::array kSteps{Step{kFirst},  Step{kSecond}, Step{kThird, chain_audit},
-                            Step{kFourth}, Step{kFifth},  Step{kSixth}};
+                            Step{kFourth}, Step{kFifth},  Step{kSixth},
+                            Step{kSeventh}};
 
 Result<int> version_of(Connection& connection) {
   if (auto made = connection.run("CREATE TABLE IF NOT EXISTS schema_version(\n"

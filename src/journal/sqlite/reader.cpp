@@ -52,8 +52,28 @@ Result<Recovered> Reader::recover() {
                              .changed_by = query.text(2)};
       }
     }
+    recovered.discoveries = discoveries();
     return recovered;
   });
+}
+
+std::vector<DiscoveryRow> Reader::discoveries() {
+  auto& query = db_.statement(
+      "SELECT number, provider, kind, entry, name, released, found FROM discoveries ORDER BY number");
+  const StatementScope scope(query);
+  std::vector<DiscoveryRow> rows;
+  while (next(query)) {
+    DiscoveryRow& row = rows.emplace_back();
+    row.number = query.id(0);
+    row.found.provider = query.text(1);
+    row.found.kind = static_cast<policy::DiscoveryKind>(query.integer(2));
+    row.found.id = query.text(3);
+    row.found.name = query.text(4);
+    if (const auto days = query.integer(5); days != 0)
+      row.found.released = std::chrono::sys_days(std::chrono::days(days));
+    row.found.found_at = wall_from_micros(query.integer(6));
+  }
+  return rows;
 }
 
 std::vector<engine::AccountRow> Reader::accounts() {

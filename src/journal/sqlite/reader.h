@@ -65,6 +65,7 @@ class Reader {
   std::vector<JobId> page_ids(const JobQuery& query, std::size_t count);
   void group_ids(const JobQuery& query, engine::JobState state, std::size_t count, std::vector<JobId>& ids);
   std::vector<engine::AccountRow> accounts();
+  std::vector<DiscoveryRow> discoveries();
   std::vector<engine::PutQueueCount> queues();
   std::vector<engine::PeriodRow> periods(Statement& query);  // as the table has them
   // `stored` with what was changed since: in the order of their keys, and all that was changed among them.

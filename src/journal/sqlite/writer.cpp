@@ -305,6 +305,21 @@ int Writer::put(const OverlayRow& row) {
   return insert.run();
 }
 
+int Writer::put(const DiscoveryRow& row) {
+  auto& insert = db_.statement(
+      "INSERT INTO discoveries(number, provider, kind, entry, name, released, found) "
+      "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT(provider, kind, entry) DO NOTHING");
+  const policy::Discovery& found = row.found;
+  insert.bind_id(1, row.number);
+  insert.bind_text(2, found.provider);
+  insert.bind(3, static_cast<int>(found.kind));
+  insert.bind_text(4, found.id);
+  insert.bind_text(5, found.name);
+  insert.bind(6, found.released ? found.released->time_since_epoch().count() : 0);
+  insert.bind(7, unix_micros(found.found_at));
+  return insert.run();
+}
+
 int Writer::put(const PolicyVersionRow& row) {
   auto& insert = db_.statement(
       "INSERT OR REPLACE INTO policy_versions(version, hash, text, applied, applied_by, reason, "

@@ -54,6 +54,7 @@ class Writer {
   int put(const IdempotencyRow& row);
   int put(const PolicyVersionRow& row);
   int put(const OverlayRow& row);
+  int put(const DiscoveryRow& row);
   int put(const AuditRow& row);
   int put(const WebhookEndpointRow& row);
   int put(const WebhookDeliveryRow& row);

@@ -182,5 +182,23 @@ TEST_P(Webhooks, AlertsOutliveTheLog) {
   EXPECT_EQ(journal_->alerts({}, 10)->size(), 1U);
 }
 
+TEST_P(Webhooks, WhatWasDiscoveredIsAnAlertToo) {
+  const engine::Event found{.type = engine::EventType::kModelDiscovered,
+                            .at = at_second(4),
+                            .account = {},
+                            .job = {},
+                            .text = R"({"id":"a-2"})"};
+  engine::Event changed = found;
+  changed.type = engine::EventType::kPolicyChanged;
+  commit({}, {}, {found, changed});
+  const auto alerts = *journal_->alerts({}, 10);
+  ASSERT_EQ(alerts.size(), 1U);
+  EXPECT_EQ(alerts[0].event.type, engine::EventType::kModelDiscovered);
+  const auto page = journal_->events({}, std::nullopt, std::nullopt, 10);
+  ASSERT_TRUE(page);
+  ASSERT_EQ(page->events.size(), 2U);
+  EXPECT_EQ(page->events[1].event.type, engine::EventType::kPolicyChanged);
+}
+
 }  // namespace
 }  // namespace turnpike::testing

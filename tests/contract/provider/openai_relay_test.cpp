@@ -235,6 +235,7 @@ TEST_P(OpenAiFault, IsClassifiedOnce) {
   EXPECT_EQ(failure->failure, GetParam().failure) << failure->message;
   EXPECT_EQ(upstream.client->heads, GetParam().heads);
   EXPECT_EQ(failure->message.find("sk-very"), std::string::npos);
+  EXPECT_EQ(upstream.client->text.find("<html>"), std::string::npos) << "garbage is nobody's answer";
 }
 
 const std::string kErrorEvent =
@@ -249,6 +250,8 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{"EndsEarly", events({word("a")}), FailureClass::kTransient, 1},
         Fault{"Empty", events({}), FailureClass::kTransient, 0},
         Fault{"Garbage", events({"data: <html>\n\n"}), FailureClass::kBadOutput, 0},
+        Fault{"NoEvents", events({"<html>\n\n"}), FailureClass::kBadOutput, 0},
+        Fault{"NoEventsMidway", events({word("a"), "<html>\n\n"}), FailureClass::kBadOutput, 1},
         Fault{"HalfAJson", events({word("a"), "data: {\"choices\":[\n\n"}), FailureClass::kBadOutput, 1},
         Fault{"EndlessEvent", events({word("a"), "data: " + std::string(2U << 20U, 'x')}),
               FailureClass::kBadOutput, 1},

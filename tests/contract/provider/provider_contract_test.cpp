@@ -4,12 +4,17 @@
 
 #include <array>
 #include <atomic>
+#include <boost/asio/io_context.hpp>
 #include <map>
+#include <mutex>
+#include <thread>
 
 #include "contract/provider/harness.h"
+#include "contract/provider/local_server.h"
 #include "contract/provider/scripted_server.h"
 #include "net/client.h"
 #include "provider/provider_kinds.h"
+#include "provider/work_desk.h"
 
 namespace turnpike::provider::test {
 namespace {
@@ -62,6 +67,32 @@ class ExecSubject final : public Subject {
     task.steps = {{.command = {"sh", "-c", script}, .when = ""}};
     task.stdout_json = true;
   }
+  std::unique_ptr<Provider> provider_;
+};
+
+// A program that stays, behind a Unix socket.
+class ExecServerSubject final : public Subject {
+ public:
+  explicit ExecServerSubject(Confinement confinement) {
+    std::vector<std::string> warnings;
+    provider_ = make_exec_server_provider(server_.config(), confinement, warnings);
+  }
+  Provider& provider(Act) override { return *provider_; }
+  Request request(Act act, const std::filesystem::path& work_dir) override {
+    static const std::map<Act, const char*> names = {{Act::kSucceed, "ok"},
+                                                     {Act::kHang, "hang"},
+                                                     {Act::kTransient, "transient"},
+                                                     {Act::kRateLimited, "rate_limited"},
+                                                     {Act::kMisconfigured, "misconfigured"},
+                                                     {Act::kInvalidInput, "invalid_input"},
+                                                     {Act::kBadOutput, "html"}};
+    return make_request("act", R"({"act":")" + std::string{names.at(act)} + R"("})", work_dir);
+  }
+  bool hanging(const std::filesystem::path&) override { return server_.made("hanging"); }
+  bool can(Act) const override { return true; }
+
+ private:
+  LocalServer server_;
   std::unique_ptr<Provider> provider_;
 };
 
@@ -231,10 +262,97 @@ class HttpSubject final : public Subject {
   std::unique_ptr<Provider> provider_;
 };
 
-enum class Kind { kExecBubblewrap, kExecBare, kOpenAi, kAnthropic, kHttp, kSandbox };
+// A worker that takes what is started for it, and reports at once, or never.
+class PullSubject final : public Subject {
+ public:
+  PullSubject() {
+    policy::Provider config;
+    config.name = "own";
+    config.kind = policy::ProviderKind::kPull;
+    provider_ = make_pull_provider(config, desk_);
+  }
+  ~PullSubject() override {
+    stops_ = true;
+    worker_.join();
+  }
+  Provider& provider(Act) override { return *provider_; }
+  Request request(Act act, const std::filesystem::path& work_dir) override {
+    Request request =
+        make_request("act" + std::to_string(static_cast<int>(act)), R"({"prompt":"x"})", work_dir);
+    request.claim = ClaimId{request.job.value};
+    desk_->open(request.claim, {}, std::make_shared<Bell>(nobody_.get_executor()));
+    desk_->expect(request.claim, 1);
+    const std::scoped_lock lock(mutex_);
+    open_.push_back(request.claim);
+    return request;
+  }
+  bool hanging(const std::filesystem::path&) override { return hanging_; }
+  bool can(Act) const override { return true; }
+
+ private:
+  void work() {
+    while (!stops_) {
+      std::vector<ClaimId> open;
+      {
+        const std::scoped_lock lock(mutex_);
+        open = open_;
+      }
+      for (const ClaimId claim : open) {
+        if (!desk_->filled(claim)) continue;
+        for (const Work& work : desk_->take(claim)) report(work);
+        const std::scoped_lock lock(mutex_);
+        std::erase(open_, claim);
+      }
+      std::this_thread::yield();
+    }
+  }
+  void report(const Work& work) {
+    const auto bell = std::make_shared<Bell>(nobody_.get_executor());
+    const auto failed = [&](FailureClass kind) {
+      Failure failure{.failure = kind, .message = "as asked", .retry_after = {}};
+      if (kind == FailureClass::kRateLimited) failure.retry_after = seconds(3);
+      EXPECT_TRUE(desk_->report(work.id, {}, std::move(failure), bell));
+    };
+    const auto is = [&work](Act act) { return work.task == "act" + std::to_string(static_cast<int>(act)); };
+    if (is(Act::kHang)) {
+      EXPECT_TRUE(desk_->progress(work.id, {}, 10, "at it"));
+      hanging_ = true;
+      return;
+    }
+    if (is(Act::kTransient)) return failed(FailureClass::kTransient);
+    if (is(Act::kRateLimited)) return failed(FailureClass::kRateLimited);
+    if (is(Act::kMisconfigured)) return failed(FailureClass::kMisconfigured);
+    if (is(Act::kInvalidInput)) return failed(FailureClass::kInvalidInput);
+    if (is(Act::kBadOutput)) return failed(FailureClass::kBadOutput);
+    EXPECT_TRUE(desk_->progress(work.id, {}, 60, "nearly"));
+    EXPECT_TRUE(desk_->report(work.id, {}, Success{.output = R"({"made":1})"}, bell));
+  }
+
+  boost::asio::io_context nobody_{1};  // of bells that nobody waits for
+  const std::shared_ptr<WorkDesk> desk_ = std::make_shared<WorkDesk>();
+  std::unique_ptr<Provider> provider_;
+  std::mutex mutex_;
+  std::vector<ClaimId> open_;  // guarded by mutex_
+  std::atomic<bool> hanging_ = false;
+  std::atomic<bool> stops_ = false;
+  std::thread worker_{[this] { work(); }};  // last: it uses all of them
+};
+
+enum class Kind {
+  kExecBubblewrap,
+  kExecBare,
+  kServerBubblewrap,
+  kServerBare,
+  kOpenAi,
+  kAnthropic,
+  kHttp,
+  kSandbox,
+  kPull
+};
 
 std::string kind_name(const testing::TestParamInfo<Kind>& each) {
-  constexpr std::array names = {"ExecBubblewrap", "ExecBare", "OpenAi", "Anthropic", "Http", "Sandbox"};
+  constexpr std::array names = {"ExecBubblewrap", "ExecBare", "ServerBubblewrap", "ServerBare", "OpenAi",
+                                "Anthropic",      "Http",     "Sandbox",          "Pull"};
   return names[static_cast<std::size_t>(each.param)];
 }
 
@@ -251,6 +369,10 @@ std::unique_ptr<Subject> make_subject(Kind kind) {
       return std::make_unique<ExecSubject>(Confinement::kBubblewrap);
     case Kind::kExecBare:
       return std::make_unique<ExecSubject>(Confinement::kNone);
+    case Kind::kServerBubblewrap:
+      return std::make_unique<ExecServerSubject>(Confinement::kBubblewrap);
+    case Kind::kServerBare:
+      return std::make_unique<ExecServerSubject>(Confinement::kNone);
     case Kind::kOpenAi:
       return std::make_unique<OpenAiSubject>();
     case Kind::kAnthropic:
@@ -259,6 +381,8 @@ std::unique_ptr<Subject> make_subject(Kind kind) {
       return std::make_unique<HttpSubject>();
     case Kind::kSandbox:
       return std::make_unique<SandboxSubject>();
+    case Kind::kPull:
+      return std::make_unique<PullSubject>();
   }
   return nullptr;
 }
@@ -266,8 +390,8 @@ std::unique_ptr<Subject> make_subject(Kind kind) {
 class ProviderContract : public testing::TestWithParam<Kind> {
  protected:
   void SetUp() override {
-    if (GetParam() == Kind::kExecBubblewrap && !bubblewrap_works())
-      GTEST_SKIP() << bubblewrap_works().error().message;
+    const bool confined = GetParam() == Kind::kExecBubblewrap || GetParam() == Kind::kServerBubblewrap;
+    if (confined && !bubblewrap_works()) GTEST_SKIP() << bubblewrap_works().error().message;
     before_ = holdings();
     subject_ = make_subject(GetParam());
   }
@@ -378,8 +502,9 @@ TEST_P(ProviderContract, RefusesInputThatIsNoJsonObject) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, ProviderContract,
-                         testing::Values(Kind::kExecBubblewrap, Kind::kExecBare, Kind::kOpenAi,
-                                         Kind::kAnthropic, Kind::kHttp, Kind::kSandbox),
+                         testing::Values(Kind::kExecBubblewrap, Kind::kExecBare, Kind::kServerBubblewrap,
+                                         Kind::kServerBare, Kind::kOpenAi, Kind::kAnthropic, Kind::kHttp,
+                                         Kind::kSandbox, Kind::kPull),
                          kind_name);
 
 // --- What only an OpenAI-compatible server does

@@ -35,6 +35,23 @@ constexpr const char* kTwoKeys = R"(keys:
         key: ${file:/run/key}
         concurrency: 2)";
 
+TEST(LoadProvider, WorkersOfItsOwnClaim) {
+  const PolicyPtr plain = good(sample_with("kind: sandbox", "kind: pull"));
+  const Provider& fake = plain->providers.at("fake");
+  EXPECT_EQ(fake.kind, ProviderKind::kPull);
+  EXPECT_EQ(fake.lease, 30s);
+  EXPECT_EQ(fake.claims_max, 1'000U);
+  EXPECT_EQ(fake.file_bytes_max, 64U << 20U);
+  EXPECT_EQ(plain->pools.at("fake").slots, 1'000U) << "the workers bound it";
+  EXPECT_FALSE(fake.breaker);
+  const PolicyPtr told = good(sample_with(
+      "kind: sandbox", "kind: pull\n    lease: 2s\n    claims: 7\n    file_size: 1MiB\n    concurrency: 5"));
+  EXPECT_EQ(told->providers.at("fake").lease, 2s);
+  EXPECT_EQ(told->providers.at("fake").claims_max, 7U);
+  EXPECT_EQ(told->providers.at("fake").file_bytes_max, 1U << 20U);
+  EXPECT_EQ(told->pools.at("fake").slots, 5U);
+}
+
 TEST(LoadProvider, HasDefaultsForItsUse) {
   const PolicyPtr policy = good(std::string{kSample});
   const Provider& cloud = policy->providers.at("cloud");

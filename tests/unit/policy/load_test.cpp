@@ -103,6 +103,54 @@ TEST(Load, ReadsLocalPrograms) {
   EXPECT_EQ(task.processes_max, 3U);
 }
 
+TEST(Load, ReadsAProgramThatStays) {
+  const PolicyPtr policy = good(sample_with("kind: sandbox", R"(kind: exec
+    serve:
+      command: [python3, "--listen=${socket}"]
+      files: [/opt/model, /opt/serve.py]
+      concurrency: 3
+      dedicated: account
+      instances: 5
+      start_timeout: 2m
+      cancel_grace: 1s
+      idle_stop: never
+      limits: {memory: 4GiB, file_size: 1MB, processes: 9}
+    tasks:
+      text: {limits: {time: 5s, output: 4KiB}})"));
+  const Provider& provider = policy->providers.at("fake");
+  ASSERT_TRUE(provider.serve);
+  EXPECT_THAT(provider.serve->command, ElementsAre("python3", "--listen=${socket}"));
+  EXPECT_THAT(provider.serve->files, ElementsAre("/opt/model", "/opt/serve.py"));
+  EXPECT_EQ(provider.serve->concurrency, 3U);
+  EXPECT_TRUE(provider.serve->per_account);
+  EXPECT_EQ(provider.serve->instances, 5U);
+  EXPECT_EQ(provider.serve->start_timeout, 2min);
+  EXPECT_EQ(provider.serve->cancel_grace, 1s);
+  EXPECT_FALSE(provider.serve->idle_stop);
+  EXPECT_EQ(provider.serve->memory_bytes_max, 4ULL << 30);
+  EXPECT_EQ(provider.serve->file_bytes_max, 1'000'000U);
+  EXPECT_EQ(provider.serve->processes_max, 9U);
+  EXPECT_EQ(policy->pools.at("fake").slots, 15U);  // what its processes take
+  EXPECT_EQ(provider.exec_tasks.at("text").time_max, 5s);
+  EXPECT_EQ(provider.exec_tasks.at("text").output_bytes_max, 4096U);
+  EXPECT_EQ(provider.exec_tasks.at("text").file_bytes_max, 1'000'000U);
+}
+
+TEST(Load, AProgramThatStaysIsSharedUnlessItSays) {
+  const auto with = [](const char* more) {
+    return sample_with("kind: sandbox", std::string{"kind: exec\n    serve: {command: [a]"} + more +
+                                            "}\n    tasks: {text: {}}");
+  };
+  const PolicyPtr shared = good(with(""));
+  EXPECT_FALSE(shared->providers.at("fake").serve->per_account);
+  EXPECT_EQ(shared->providers.at("fake").serve->instances, 1U);
+  EXPECT_FALSE(shared->providers.at("fake").serve->idle_stop);
+  EXPECT_EQ(shared->pools.at("fake").slots, 1U);
+  const PolicyPtr dedicated = good(with(", dedicated: account"));
+  EXPECT_EQ(dedicated->providers.at("fake").serve->instances, 8U);
+  EXPECT_EQ(dedicated->providers.at("fake").serve->idle_stop, 10min);
+}
+
 TEST(Load, ReadsTheSandbox) {
   const PolicyPtr policy = good(sample_with("kind: sandbox",
                                             "kind: sandbox\n    seed: 7\n    latency: {p50: 0s, p99: 0s}\n   "

@@ -23,6 +23,43 @@ TEST_P(BadConfiguration, IsRefusedWithWhatWouldBeRight) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
+    Serve, BadConfiguration,
+    testing::Values(BadFile{"ServeWithoutAProgram", "kind: sandbox",
+                            "kind: exec\n    serve: {concurrency: 2}\n    tasks: {text: {}}",
+                            "t.yaml:22:5: providers.fake.serve: `command` is missing"},
+                    BadFile{"ServeWhoseProgramIsATemplate", "kind: sandbox",
+                            "kind: exec\n    serve: {command: [\"${socket}\"]}\n    tasks: {text: {}}",
+                            "t.yaml:22:23: providers.fake.serve.command[0]: the program must be named as it "
+                            "is, without ${...}"},
+                    BadFile{"ServeThatRefersToAnInput", "kind: sandbox",
+                            "kind: exec\n    serve: {command: [a, \"${input.text}\"]}\n    tasks: {text: {}}",
+                            "t.yaml:22:26: providers.fake.serve.command[1]: may refer to ${socket} alone: "
+                            "the program is started before there is an input"},
+                    BadFile{"ServeWithARelativeFile", "kind: sandbox",
+                            "kind: exec\n    serve: {command: [a], files: [model]}\n    tasks: {text: {}}",
+                            "t.yaml:22:35: providers.fake.serve.files[0]: must be the absolute path of a "
+                            "file or folder, without `.`, `..` or a slash at its end"},
+                    BadFile{"ServeWithAFileOfTheSandbox", "kind: sandbox",
+                            "kind: exec\n    serve: {command: [a], files: [/proc/x]}\n    tasks: {text: {}}",
+                            "t.yaml:22:35: providers.fake.serve.files[0]: must not be in /proc, which the "
+                            "sandbox has of its own"},
+                    BadFile{"ServeDedicatedToWhom", "kind: sandbox",
+                            "kind: exec\n    serve: {command: [a], dedicated: team}\n    tasks: {text: {}}",
+                            "t.yaml:22:38: providers.fake.serve.dedicated: must be one of none, account"},
+                    BadFile{"ServeAndACommand", "kind: sandbox",
+                            "kind: exec\n    serve: {command: [a]}\n    tasks: {text: {command: [b]}}",
+                            "t.yaml:23:20: providers.fake.tasks.text.command: belongs to programs that are "
+                            "started for each try; this provider has `serve`"},
+                    BadFile{
+                        "ServeAndATasksMemory", "kind: sandbox",
+                        "kind: exec\n    serve: {command: [a]}\n    tasks: {text: {limits: {memory: 1GiB}}}",
+                        "t.yaml:23:37: providers.fake.tasks.text.limits.memory: is of the program as a "
+                        "whole: write it in `serve.limits`"},
+                    BadFile{"ServeOfAnotherKind", "kind: sandbox", "kind: sandbox\n    serve: {command: [a]}",
+                            "t.yaml:22:5: providers.fake.serve: belongs to providers of kind exec"}),
+    name_of);
+
+INSTANTIATE_TEST_SUITE_P(
     Keys, BadConfiguration,
     testing::Values(
         BadFile{
@@ -201,8 +238,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"SecretWithASpace", "${env:CLOUD_KEY}", "${env:SPACED_KEY}",
                 "t.yaml:19:14: providers.cloud.api_key: the secret contains a space or a control character, "
                 "which no key has"},
-        BadFile{"SecretInAWrongPlace", "kind: sandbox", "kind: sk-very-secret-value",
-                "t.yaml:21:11: providers.fake.kind: must be one of exec, openai, anthropic, http, sandbox"},
+        BadFile{
+            "SecretInAWrongPlace", "kind: sandbox", "kind: sk-very-secret-value",
+            "t.yaml:21:11: providers.fake.kind: must be one of exec, openai, anthropic, http, sandbox, pull"},
         BadFile{"SecretAsASection", "kind: sandbox", "kind: sandbox\n    faults: sk-very-secret-value",
                 "t.yaml:22:13: providers.fake.faults: must be a section (key: value)"},
         BadFile{
@@ -430,10 +468,11 @@ INSTANTIATE_TEST_SUITE_P(
                 "t.yaml:22:14: providers.fake.faults.timeout: `share` is missing"},
         BadFile{"UnknownFault", "kind: sandbox", "kind: sandbox\n    faults: {trasient: 1%}",
                 "t.yaml:22:14: providers.fake.faults: unknown key `trasient`: did you mean `transient`?"},
-        BadFile{"UnknownKind", "kind: sandbox", "kind: sandboxx",
-                "t.yaml:21:11: providers.fake.kind: must be one of exec, openai, anthropic, http, sandbox: "
-                "did you mean "
-                "`sandbox`?"}),
+        BadFile{
+            "UnknownKind", "kind: sandbox", "kind: sandboxx",
+            "t.yaml:21:11: providers.fake.kind: must be one of exec, openai, anthropic, http, sandbox, pull: "
+            "did you mean "
+            "`sandbox`?"}),
     name_of);
 
 INSTANTIATE_TEST_SUITE_P(
