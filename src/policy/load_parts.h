@@ -85,7 +85,6 @@ bool is_base_url(std::string_view url);
 void read_references(const Value& value, const char* what, const std::vector<std::string>& known,
                      std::vector<std::string>& out);
 
-
 template <typename M>
 std::vector<std::string> keys_of(const M& map) {
   std::vector<std::string> keys;
