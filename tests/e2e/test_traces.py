@@ -177,7 +177,8 @@ def test_a_stream_that_was_left_says_so(plain, upstreams, prompt):
 def test_a_refusal_and_a_failure_leave_their_lines(plain, upstreams, prompt):
     refused = on_plan(plain, "mute").post(CHAT, question(prompt))
     line = plain.logged("request", request=refused.headers["x-request-id"])
-    assert line["status"] == refused.status == 404 and line["error"] == "model_not_allowed" == refused.error["code"]
+    assert line["status"] == refused.status == 404 and refused.error["code"] == "model_not_found"
+    assert line["error"] == "model_not_allowed", "in our words, which tell more than OpenAI's"
     assert line["plan"] == "mute" and line["model_asked"] == "parrot" and "provider" not in line
     for upstream in upstreams:
         upstream.rule(prompt=prompt, status=500)
