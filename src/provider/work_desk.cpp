@@ -75,6 +75,8 @@ std::vector<Work> WorkDesk::take(ClaimId claim) {
   std::vector<Work> works;
   const auto found = claims_.find(claim);
   if (found == claims_.end()) return works;
+  // In the order in which the engine started them; they arrive as their threads come to it.
+  std::ranges::sort(found->second.tries, {}, [](const HeldPtr& held) { return held->work.id; });
   for (const HeldPtr& held : found->second.tries) {
     held->taken = true;
     held->lease_until = SteadyClock::now() + held->work.lease;

@@ -68,7 +68,8 @@ class WorkDesk {
   // So many tries were started for it. Before or after they arrive.
   void expect(ClaimId claim, std::uint32_t tries);
   bool filled(ClaimId claim) const;
-  // Hands over what has arrived and is still to be done; leases begin now. Closes the claim.
+  // Hands over what has arrived and is still to be done, in the order of its starts; leases begin now. Closes
+  // the claim.
   std::vector<Work> take(ClaimId claim);
   // Nobody takes it: what has arrived, or does later, goes back to the queue. Nothing if it was taken.
   void close(ClaimId claim);

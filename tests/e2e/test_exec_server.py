@@ -118,7 +118,7 @@ def test_a_cancelled_job_ends_and_the_process_serves_on(running):
     client = server.client(account=unique())
     name = name_of(client, "ask")
     job = client.submit("ask", {"hang": True})["id"]
-    client.reached(job, "running")
+    client.reached(job, "processing")
     assert client.delete(f"/api/jobs/{job}").json["status"] == "cancelled"
     assert name_of(client, "ask") == name
 
@@ -129,7 +129,7 @@ def test_a_killed_program_is_started_again_and_its_job_completes(tmp_path):
         client = server.client(account=unique())
         first = name_of(client, "ask")
         job = client.submit("ask", {"slow": 2})["id"]
-        client.reached(job, "running")
+        client.reached(job, "processing")
         killed = pythons(script)
         assert len(killed) == 1
         os.kill(killed[0], signal.SIGKILL)

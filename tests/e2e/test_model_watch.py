@@ -122,6 +122,7 @@ def test_a_list_that_fails_changes_nothing_and_is_logged_once(server, cloud):
         assert look(server)["error"], bad
     state = look(server)
     assert (state["failed"], state["discovered"], state["entries"]) == (5, 1, 3)
+    server.logged("model_watch.failed")
     assert len(server.log("model_watch.failed")) == 1 and KEYS["UPSTREAM_KEY"] not in server.output()
     assert parrots(server) == {"2.0.0": "approved", "1.0.0": "approved"} and discovered(server) == []
     metrics = server.client().get("/metrics").body.decode()
@@ -130,6 +131,7 @@ def test_a_list_that_fails_changes_nothing_and_is_logged_once(server, cloud):
     listing(cloud, "parrot-2.2.0")
     state = look(server)
     assert state["error"] is None and discovered(server) == ["parrot-2.2.0"]
+    server.logged("model_watch.recovered")
     assert len(server.log("model_watch.recovered")) == 1
 
 

@@ -20,8 +20,8 @@ def config():
         providers={"own": patient, "hasty": pull, "narrow": {**patient, "claims": 1}, "slow": {**patient, "timeout": "1s"},
                    "small": {**patient, "file_size": "1KiB"}, "paid": patient, "spare": patient,
                    "quick": sandbox(), "words": patient},
-        models={"smith": ("forge", "own"), "hare": ("race", "hasty"), "thread": ("sew", "narrow"),
-                "snail": ("crawl", "slow"), "mouse": ("squeak", "small"), "writer": ("text", "quick"), "clerk": ("text", "paid"),
+        models={"smith": ("forge", {"provider": "own", "model": "smith"}), "hare": ("race", "hasty"), "thread": ("sew", "narrow"),
+                "snail": ("crawl", "slow"), "mouse": ("squeak", "small"), "writer": ("text", "quick"), "clerk": ("text", {"provider": "paid", "model": "clerk"}),
                 "poet": ("text", "words")},
         plans={"tier1": {"priority_class": "low", "limits": {"concurrent_jobs": 20, "dispatch_batch": 3}}},
         prices={"paid": {"clerk": {"input_per_million": 0, "output_per_million": 1000}}})
