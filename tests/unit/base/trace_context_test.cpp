@@ -99,7 +99,7 @@ TEST(TraceContext, AShareOfTracesIsInTheSampleTheSameEveryTime) {
     if (in_sample(id, 100)) ++tenth;
     EXPECT_LE(in_sample(id, 100), in_sample(id, 500));  // a larger share has all of a smaller one
   }
-  EXPECT_NEAR(tenth, kMany / 10, kMany / 50);
+  EXPECT_NEAR(tenth, kMany / 10.0, kMany / 50.0);
 }
 
 }  // namespace

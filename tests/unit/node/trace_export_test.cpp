@@ -1,6 +1,7 @@
 // The exporter between requests that never wait and a collector that may do anything.
 #include "node/trace_export.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
