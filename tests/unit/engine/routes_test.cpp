@@ -214,7 +214,7 @@ TEST_F(Routes, AStreamHoldsMoreAsItComesUntilNothingIsLeft) {
     Changes out = changes();
     const auto raised = engine_->raise(id, more, now_, out);
     keep(out);
-    return raised ? "held" : error_code_name(raised.error().code);
+    return std::string(raised ? "held" : error_code_name(raised.error().code));
   };
   EXPECT_EQ(raise(), "held");
   EXPECT_EQ(raise(), "quota_exceeded");
