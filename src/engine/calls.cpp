@@ -98,12 +98,16 @@ std::optional<Error> Engine::State::call_refusal(const Account& account, const W
   return refusal(account, want, now);
 }
 
+Result<Want> Engine::State::want_of(const Account& account, const NewCall& call,
+                                    const policy::Amounts& amounts) const {
+  return want_of(account, amounts, policy::Meter::kCalls, call.content_type, *call.route, call.extras);
+}
+
 // The most output, but no less than it makes do with, that nothing refuses.
 std::optional<std::int64_t> Engine::State::output_left(const Account& account, const NewCall& call,
                                                        Timestamp now) const {
   const auto fits = [&](std::int64_t output) {
-    const auto want = want_of(account, with_output(call.estimate, output), policy::Meter::kCalls,
-                              call.content_type, *call.route, call.extras);
+    const auto want = want_of(account, call, with_output(call.estimate, output));
     return want && !refusal(account, *want, now);
   };
   std::int64_t low = call.output_least;
@@ -120,18 +124,15 @@ Result<Admitted> Engine::State::admit(NewCall call, Timestamp now, Changes& out)
   Account* account = find_account(call.account);
   if (account == nullptr) return fail(ErrorCode::kNotFound, "no such account", "account");
   fetch_ahead(*account);
-  auto want =
-      want_of(*account, call.estimate, policy::Meter::kCalls, call.content_type, *call.route, call.extras);
+  auto want = want_of(*account, call, call.estimate);
   if (!want) return std::unexpected(std::move(want.error()));
   if (call.output_least > 0 && refusal(*account, *want, now)) {
     if (const auto output = output_left(*account, call, now))
-      want = want_of(*account, with_output(call.estimate, *output), policy::Meter::kCalls, call.content_type,
-                     *call.route, call.extras);
+      want = want_of(*account, call, with_output(call.estimate, *output));
   }
   const std::int64_t output_limit = want->amounts[policy::Meter::kOutputTokens];
   if (call.output_first > 0 && call.output_first < output_limit)
-    want = want_of(*account, with_output(call.estimate, call.output_first), policy::Meter::kCalls,
-                   call.content_type, *call.route, call.extras);
+    want = want_of(*account, call, with_output(call.estimate, call.output_first));
   if (auto refused = call_refusal(*account, *want, now)) {
     if (options_.fault == Fault::kRefusalTakesRate && refused->code == ErrorCode::kQuotaExceeded)
       account->rates.take(account->plan->promise.rates, 1, now.mono);

@@ -11,12 +11,6 @@ namespace {
 
 constexpr std::chrono::seconds kClaimAgain{1};  // when to come back, where as many claims wait as may
 
-std::size_t claims_of(const Pool& pool) {
-  std::size_t count = pool.claims.size();
-  for (const auto& [account, own] : pool.own_claims) count += own.size();
-  return count;
-}
-
 void stand(Pool& pool, const NewClaim& claim) {
   if (claim.account) {
     pool.own_claims[claim.account].insert(claim.id);
@@ -84,6 +78,12 @@ void Engine::State::shape_claims(Pool& pool) {
   // They wait in their other pools, or for nothing, until they are withdrawn.
   pool.claims.clear();
   pool.own_claims.clear();
+}
+
+std::size_t Engine::State::claims_of(const Pool& pool) {
+  std::size_t count = pool.claims.size();
+  for (const auto& [account, own] : pool.own_claims) count += own.size();
+  return count;
 }
 
 bool Engine::State::claimed(const Pool& pool, AccountId account) {

@@ -3,7 +3,8 @@
 //   commands.cpp  what callers ask of jobs: submit, cancel, retry
 //   accounts.cpp  accounts, plans, policy
 //   calls.cpp     work that is answered while its caller waits
-//   holds.cpp     what is held, settled and written into books and ledger
+//   holds.cpp     what may be held, and is
+//   charges.cpp   what tries used, in books and ledger; books.h is shared by both
 //   tries.cpp     the life of a try: start, settle, loss
 //   time.cpp      what comes due by itself
 //   cold.cpp      windows, refills, jobs that are not in memory
@@ -276,10 +277,8 @@ class Engine::State {
   Result<void> check_change(const Account& account, const AccountChange& change, Timestamp now) const;
 
   // --- calls.cpp
+  Result<Want> want_of(const Account& account, const NewCall& call, const policy::Amounts& amounts) const;
   std::optional<std::int64_t> output_left(const Account& account, const NewCall& call, Timestamp now) const;
-  // Why no upstream of its route can be asked now, and when one may be back; nullopt: one can.
-  std::optional<Error> all_broken(const Account& account, const policy::Route& route,
-                                  const policy::Amounts& amounts, Timestamp now);
   std::optional<Error> call_refusal(const Account& account, const Want& want, Timestamp now) const;
   // `team`: that it was counted in, which may no longer be its account's.
   void answer(Job& job, const std::string& team, std::optional<Error> error, Changes& out);
@@ -326,6 +325,9 @@ class Engine::State {
   bool near_a_limit(const Account& account, const Want& want, Timestamp now) const;
   Hold take(Account& account, Want want, bool call, Timestamp now, Changes& out);
   void let_go(const Account& account, const Hold& hold, bool call);
+  void release_hold(Account& account, JobRow& row, bool call);
+
+  // --- charges.cpp
   LedgerEntry entry_of(EntryKind kind, const JobRow& row, const Hold& hold, TryId id, bool call,
                        Timestamp now) const;
   void post(Account& account, LedgerEntry&& entry, const policy::Amounts& debt, Timestamp now, Changes& out);
@@ -335,7 +337,6 @@ class Engine::State {
                      Changes& out);
   void correct_late(TryId id, const TryOutcome& outcome, Timestamp now, Changes& out);
   void forget_late(TryId id);
-  void release_hold(Account& account, JobRow& row, bool call);
   void tell_thresholds(const Payer& payer, Book& book, Timestamp now, Changes& out);
   void follow_rules(Account& account, const Book& book, policy::Rule::When when, Timestamp now, Changes& out);
 
@@ -353,6 +354,9 @@ class Engine::State {
                  const policy::Candidate& candidate) const;
   bool away(const Pool& pool, AccountId account, std::int64_t tokens, Timestamp now) const;
   bool has_room(const Pool& pool, AccountId account, std::int64_t tokens, Timestamp now) const;
+  // Why no upstream of a call's route can be asked now, and when one may be back; nullopt: one can.
+  std::optional<Error> all_broken(const Account& account, const policy::Route& route,
+                                  const policy::Amounts& amounts, Timestamp now);
   // From step `from` on: the first whose upstream is there and has room or is waited for; else the last that
   // would let it wait. Nothing where `from` > 0 and there is none.
   std::optional<std::size_t> choose(const Job& job, std::size_t from, bool only_with_room, Timestamp now);
@@ -382,6 +386,7 @@ class Engine::State {
   std::optional<Hand> next_hand(const Pool& pool) const;
   // True: go on with the next hand.
   bool fill(Pool& pool, Hand hand, std::size_t& moves, Timestamp now, Changes& out);
+  static std::size_t claims_of(const Pool& pool);            // that wait, of whatever account
   static bool claimed(const Pool& pool, AccountId account);  // a claim waits that the account's work may fill
 
   // --- tries.cpp

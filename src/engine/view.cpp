@@ -368,10 +368,7 @@ Engine::Stats Engine::State::stats() const {
                            .breaker_open = pool->gate && pool->gate->breaker_open(heard_),
                            .keys = pool->gate ? pool->gate->keys(heard_) : std::vector<Gate::KeyState>{},
                            .queued = pool->queued});
-    if (pool->pull) {
-      std::uint64_t& claims = stats.pools.back().claims.emplace(pool->claims.size());
-      for (const auto& [account, own] : pool->own_claims) claims += own.size();
-    }
+    if (pool->pull) stats.pools.back().claims = claims_of(*pool);
     for (const std::uint64_t queued : pool->queued) stats.queued += queued;
     stats.processing += pool->running;
   }

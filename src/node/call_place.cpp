@@ -107,8 +107,7 @@ asio::awaitable<bool> CallPlace::spend(std::int64_t output_tokens) {
     output_held_ += step;
     co_return true;
   }
-  const ErrorCode why = raised.error().code;
-  if (why == ErrorCode::kQuotaExceeded || why == ErrorCode::kCostCapReached) {
+  if (raised.error().code != ErrorCode::kConflict) {  // else the try is over, and has its end already
     const std::scoped_lock lock(mutex_);
     cut_ = std::move(raised.error());
   }

@@ -178,9 +178,9 @@ class NodeImpl final : public Node, public CommitListener {
   Result<policy::RoutePtr> route_for(const engine::Engine& engine, AccountId account, std::string_view task,
                                      std::string_view model) const;
   Result<engine::NewCall> resolve_call(CommitLoop::Turn& turn, const CallRequest& request);
-  // `cached`: told of what comes; null: the answer is the caller's alone.
   // For a try that streams; returns when what is held may be used.
   asio::awaitable<Result<void>> hold_more(TryId try_id, std::int64_t output_tokens);
+  // `cached`: told of what comes; null: the answer is the caller's alone.
   asio::awaitable<Result<CallAnswer>> call_upstream(CallRequest request, std::shared_ptr<CachedCall> cached);
 
   // What the cache may do for a call.

@@ -15,6 +15,8 @@
 
 namespace turnpike::policy {
 
+constexpr std::uint32_t kSlotsMax = 100'000;  // of a pool
+
 void read_server(const Value& value, Policy& policy);  // and the pools of server.slots
 void read_providers(const Value& value, const SecretSource& secrets, Policy& policy);  // and their own pools
 // The key `serve`; before the pool, whose slots are as many as its processes take, and before the tasks.

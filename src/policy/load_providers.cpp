@@ -14,7 +14,6 @@ namespace {
 using std::chrono::hours;
 using std::chrono::milliseconds;
 
-constexpr std::uint32_t kSlotsMax = 100'000;
 constexpr std::uint32_t kClaimsMax = 10'000;       // each is a connection
 constexpr std::uint32_t kPullConcurrency = 1'000;  // where the file does not say: the workers bound it
 constexpr std::size_t kReferenceBytesMax = 4096;

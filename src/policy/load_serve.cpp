@@ -18,7 +18,6 @@ constexpr std::size_t kArgumentsMax = 256;
 constexpr std::size_t kFilesMax = 64;
 constexpr std::uint32_t kConcurrencyMax = 1024;
 constexpr std::uint32_t kInstancesMax = 256;
-constexpr std::uint32_t kSlotsMax = 100'000;  // of the provider's pool
 constexpr std::uint32_t kAccountsServed = 8;  // instances of `dedicated: account`, unless the file says
 constexpr minutes kAccountsIdle{10};          // likewise, idle_stop
 constexpr std::string_view kSocket = "${socket}";

@@ -20,8 +20,6 @@ using std::chrono::hours;
 using std::chrono::minutes;
 using std::chrono::seconds;
 
-constexpr std::uint32_t kSlotsMax = 100'000;
-
 // Paths of Turnpike's own that an endpoint may not stand in for; those with a trailing slash with all below
 // them.
 constexpr std::array kOwnPaths = {
