@@ -318,8 +318,8 @@ def test_metrics_are_prometheus_text(server, user):
 
 
 def test_logs_are_json_lines(server):
-    lines = list(server.err)
-    assert lines and all(line.startswith("{") and line.endswith("}") for line in lines)
+    lines = until(lambda: list(server.err), "a line of the log")
+    assert all(line.startswith("{") and line.endswith("}") for line in lines)
     assert all({"ts", "level", "event"} <= set(line) for line in server.log())
 
 
