@@ -53,9 +53,10 @@ INSTANTIATE_TEST_SUITE_P(
                 "t.yaml:22:5: providers.fake.keys: belongs to providers of kind openai, anthropic and http"},
         BadFile{"KeyOfPullAtAnotherKind", "kind: sandbox", "kind: sandbox\n    lease: 5s",
                 "t.yaml:22:12: providers.fake.lease: belongs to providers of kind pull"},
-        BadFile{"PoolOfWorkers", "kind: sandbox", "kind: pull\n    pool: local",
-                "t.yaml:22:11: providers.fake.pool: is for work that shares slots of this machine: workers of "
-                "kind pull bring their own"},
+        BadFile{
+            "PoolOfWorkers", "kind: sandbox", "kind: pull\n    pool: local",
+            "t.yaml:22:11: providers.fake.pool: is for work that shares slots of this machine: workers of "
+            "kind pull bring their own"},
         BadFile{"ClaimsOfNobody", "kind: sandbox", "kind: pull\n    claims: 0",
                 "t.yaml:22:13: providers.fake.claims: must be a whole number from 1 to 10000"},
         BadFile{"SeedOfPull", "kind: sandbox", "kind: pull\n    seed: 3",
