@@ -65,7 +65,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"NoSubscriptions", kListen, "listen: 127.0.0.1:8080\n  limits: {socket_subscriptions: 0}",
                 "t.yaml:3:34: server.limits.socket_subscriptions: must be a whole number from 1 to 10000"},
         BadFile{"MessagesTooSmall", kListen, "listen: 127.0.0.1:8080\n  limits: {socket_message_bytes: 10}",
-                "t.yaml:3:34: server.limits.socket_message_bytes: must be a size from 1KiB to 1MiB"},
+                "t.yaml:3:34: server.limits.socket_message_bytes: must be a size such as 512KiB, 25MB or "
+                "64MiB, from 1KiB to 1MiB"},
         BadFile{"EndpointAtItsPath", "defaults:\n",
                 "endpoints:\n  - {path: /api/ws, task: speech}\ndefaults:\n",
                 "t.yaml:26:12: endpoints[0].path: is a path of Turnpike's own: choose another"}),
