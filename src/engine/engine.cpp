@@ -36,7 +36,7 @@ Pool& Engine::State::pool_named(std::string_view name) {
     pool->order.reshape({pool->slots, headroom, policy_->share_permille});
     pool->number = static_cast<std::uint32_t>(pools_by_number_.size());
     pools_by_number_.push_back(pool.get());
-    shape_gate(*pool, gates_full_, {.mono = heard_, .wall = {}});
+    shape_gate(*pool, {.mono = heard_, .wall = {}});
     it = pools_.emplace(std::string(name), std::move(pool)).first;
   }
   return *it->second;

@@ -280,15 +280,19 @@ void Engine::State::reopen(Pool& pool, Timestamp now) {
 
 // --- What the operator decides
 
-void Engine::State::shape_gate(Pool& pool, bool full, Timestamp now) {
+void Engine::State::shape_gate(Pool& pool, Timestamp now) {
   const auto provider = policy_->providers.find(pool.name);
   // Programs that share the slots of this machine have no gate: nothing is known of them together.
   const bool own = provider != policy_->providers.end() && provider->second.pool == pool.name;
+  if (pool.memory && pool.gate == nullptr && !pool.memory->remembers(now.mono)) pool.memory.reset();
   if (!own || !Gate::bounds(provider->second)) {
-    pool.gate.reset();
+    pool.gate = nullptr;
   } else {
-    if (!pool.gate) pool.gate = std::make_unique<Gate>();
-    pool.gate->reshape(provider->second, full, now.mono);
+    const bool unseen = pool.gate == nullptr && pool.ungated != Monotonic{};
+    if (!pool.memory) pool.memory = std::make_unique<Gate>(restarted_at_);
+    pool.gate = pool.memory.get();
+    pool.gate->reshape(provider->second, now.mono);
+    if (unseen) pool.gate->began_unseen(pool.ungated);
     const auto paused = overlay_->paused_keys.find(pool.name);
     pool.gate->pause_keys(paused == overlay_->paused_keys.end()
                               ? std::set<std::string>{}
@@ -303,7 +307,7 @@ void Engine::State::set_overlay(policy::OverlayPtr overlay, Timestamp now, Chang
   overlay_ = std::move(overlay);
   canaries_.follow(*overlay_);
   for (const auto& [name, pool] : pools_) {
-    shape_gate(*pool, false, now);
+    shape_gate(*pool, now);
     reopen(*pool, now);
   }
   finish(now, out);

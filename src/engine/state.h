@@ -106,9 +106,12 @@ struct Pool {
   AccountMap<Queue*> queues;
   bool touched = false;  // stands in State::touched_
   std::uint32_t number = 0;
-  std::unique_ptr<Gate> gate;    // what bounds its upstream; null: nothing but its slots
-  bool paused = false;           // by the operator
-  Monotonic timer{};             // its place in State::pool_timers_; none: the epoch
+  Gate* gate = nullptr;  // what bounds its upstream; null: nothing but its slots
+  std::unique_ptr<Gate>
+      memory;           // `gate`, or one that bounds nothing now and may come back; null: there is none
+  Monotonic ungated{};  // when a try began without a gate; none: the epoch
+  bool paused = false;  // by the operator
+  Monotonic timer{};    // its place in State::pool_timers_; none: the epoch
   std::set<AccountId> kept_out;  // whose next can only wait for it while it is away
   // Of a provider whose workers claim their work: nothing starts but into a claim.
   bool pull = false;
@@ -153,6 +156,7 @@ struct Try {
   Monotonic lease_until;
   Monotonic timer;  // its place in State::timers_
   bool stop_sent = false;
+  bool timed_out = false;  // why it was asked to stop: it took longer than it may
   std::optional<Gate::Pass> pass = {};
   bool lost = false;  // Fault::kTryNotFenced alone: slot given back, yet still believed
 };
@@ -373,7 +377,7 @@ class Engine::State {
   bool move_on(Queue& queue, bool only_with_room, Timestamp now, Changes& out);
   void shut(Pool& pool, Duration wait, Timestamp now);
   void reopen(Pool& pool, Timestamp now);
-  void shape_gate(Pool& pool, bool full, Timestamp now);
+  void shape_gate(Pool& pool, Timestamp now);
 
   // --- claims.cpp
   struct Hand {
@@ -402,7 +406,9 @@ class Engine::State {
   void release(Try& attempt, Gate::Verdict verdict, std::optional<std::int64_t> used,
                std::optional<Duration> retry_after, Timestamp now);
   void complete(Job& job, TryCompleted outcome, TryId id, Timestamp now, Changes& out);
-  void fail_attempt(Job& job, TryFailed outcome, const Try& attempt, Timestamp now, Changes& out);
+  // `verdict`: what its end says of the upstream.
+  void fail_attempt(Job& job, TryFailed outcome, const Try& attempt, Gate::Verdict verdict, Timestamp now,
+                    Changes& out);
   void let_in(Group& group, Timestamp now);
   void fail_unaffordable(Job& job, Timestamp now, Changes& out);
   void fail_job(Job& job, JobError error, Timestamp now, Changes& out);
@@ -477,7 +483,8 @@ class Engine::State {
   std::set<std::pair<Monotonic, JobId>> patience_;             // calls that wait for room
   std::set<std::pair<Monotonic, std::uint32_t>> pool_timers_;  // pools that may have room again, by number
   std::vector<Pool*> pools_by_number_;
-  bool gates_full_ = false;  // a process before this one may have used every upstream to its limits
+  // When this process took over from one that may have used every upstream to its limits.
+  std::optional<Monotonic> restarted_at_;
   std::unordered_map<TryId, Late> late_;  // at most kLateMax
   std::deque<TryId> late_order_;
   std::vector<Payer*> dirty_payers_;

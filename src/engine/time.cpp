@@ -87,7 +87,7 @@ void Engine::State::try_timer(TryId id, Timestamp now, Changes& out) {
     return;
   }
   if (!attempt.stop_sent && attempt.stop_at <= now.mono) {
-    attempt.stop_sent = true;
+    attempt.stop_sent = attempt.timed_out = true;
     out.effects.emplace_back(StopTry{id, StopReason::kTimeout});
   }
   // Outlived what it was charged: charged as much again, so that long jobs pay while they run, not after.
