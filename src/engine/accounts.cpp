@@ -211,7 +211,7 @@ void Engine::State::recover(Recovery recovery, Timestamp now, Changes& out) {
   try_ids_ = IdSource(recovery.last_id);
   recent_floor_ = 0;
   policies_ = std::move(recovery.policies);
-  if (recovery.last_id > 0) restarted_at_ = now.mono;
+  if (recovery.last_id > 0 && options_.fault != Fault::kUpstreamForgotten) restarted_at_ = now.mono;
   policy_version_ = recovery.policy_version;
   price_version_ = recovery.price_version;
   for (AccountRow& row : recovery.accounts) refresh_plan(add_account(std::move(row)), now);

@@ -63,6 +63,7 @@ Order::Estimate Engine::State::estimate_in(const Pool& pool) const {
 
 void Engine::State::dispatch(Pool& pool, Timestamp now, Changes& out) {
   account_for(pool, now);
+  if (pool.to_leave) leave(pool, now, out);
   if (pool.pull) return hand_out(pool, now, out);
   const Order::Estimate estimate = estimate_in(pool);
   std::size_t moves = 0;
@@ -76,8 +77,8 @@ Engine::State::Passage Engine::State::begin_next(Pool& pool, const Order::Pick& 
   Queue& queue = queue_in(pick.account, pool);
   const Passage passage = pass(pool, queue, moves, now, out);
   if (passage != Passage::kStart) return passage;
-  if (!queue.calls.empty()) {
-    Job& call = jobs_.at(*queue.calls.begin());
+  if (const auto id = next_call(queue)) {
+    Job& call = jobs_.at(*id);
     const Duration left = std::min(call.deadline - now.mono, provider_timeout(call));
     start(queue, pick, call, std::max(left, kTryMin), now, out);
     return Passage::kStart;
@@ -87,7 +88,7 @@ Engine::State::Passage Engine::State::begin_next(Pool& pool, const Order::Pick& 
     sync_ring(queue, now);
     return Passage::kAgain;
   }
-  Job& job = jobs_.at(queue.window.front().second);
+  Job& job = jobs_.at(*next_job(queue));
   const Duration timeout = time_left(job, *queue.account->plan, now);
   if (timeout > Duration{0}) {
     start(queue, pick, job, timeout, now, out);
@@ -255,6 +256,7 @@ bool Engine::State::settle(TryId try_id, TryOutcome outcome, Timestamp now, Chan
   }
   Try attempt = it->second;
   tries_.erase(it);
+  if (options_.fault == Fault::kCancelBreaks && attempt.stop_sent) attempt.timed_out = true;
   const Gate::Verdict verdict = verdict_of(outcome, attempt);
   if (!attempt.lost) {
     const auto* failed = std::get_if<TryFailed>(&outcome);
@@ -375,7 +377,7 @@ void Engine::State::fail_attempt(Job& job, TryFailed outcome, const Try& attempt
   schedule(job, nullptr, now, out);
 }
 
-// What its tries cost so far leaves too little for another one.
+// What its tries cost so far, or what is held for other work, leaves too little for another one.
 void Engine::State::fail_unaffordable(Job& job, Timestamp now, Changes& out) {
   fail_job(job,
            {.code = error_code_name(ErrorCode::kCostCapReached),

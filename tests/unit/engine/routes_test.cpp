@@ -10,6 +10,7 @@ using policy::FailureClass;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
+using ::testing::UnorderedElementsAre;
 
 class Routes : public EngineTest {
  protected:
@@ -426,6 +427,88 @@ TEST_F(Routes, ZeroTokensAreAnAnswerAndSilenceIsNone) {
   EXPECT_EQ(used_after({{"tokens_in", 0}, {"tokens_out", 0}}), 0);
   EXPECT_EQ(used_after({{"tokens_out", -1}}), 60) << "an absurd amount says nothing";
   EXPECT_EQ(used_after({}), 120);
+}
+
+TEST_F(Routes, WhoWaitsAtTheLastStepGoesBackWhereThatIsAway) {
+  policy::Overlay paused;
+  paused.paused_providers.insert("a");
+  overlay(paused);
+  std::vector<JobId> ids;
+  for (int i = 0; i < 3; ++i) ids.push_back(submit(routed({"a", "b"})));
+  ASSERT_EQ(row(ids[2]).state, JobState::kQueued);
+  ASSERT_EQ(row(ids[2]).pool, "b");
+  paused.paused_providers = {"b"};
+  overlay(paused);
+  complete(ids[0]);
+  EXPECT_EQ(row(ids[2]).provider, "a");
+  EXPECT_EQ(row(ids[2]).state, JobState::kProcessing);
+  EXPECT_EQ(engine_->startable(now_), std::nullopt);
+}
+
+TEST_F(Routes, WhoWaitsForAPoolThatIsRemovedGoesElsewhere) {
+  for (int i = 0; i < 2; ++i) submit(routed({"a"}));
+  const JobId alone = submit(routed({"a"}));
+  const JobId either = submit(routed({"a", "b"}));
+  NewCall waits;
+  ASSERT_FALSE(call({"a", "b"}, waits)->started);
+  ASSERT_EQ(row(either).pool, "a");
+  policy_.providers.erase("a");
+  policy_.pools.erase("a");
+  apply();
+  EXPECT_THAT(started(), UnorderedElementsAre("b", "b"));
+  EXPECT_EQ(row(either).state, JobState::kProcessing);
+  EXPECT_EQ(view(alone).waiting_for, WaitingFor::kPaused);
+}
+
+TEST_F(Routes, WhoWaitsForAPoolThatIsRemovedGoesWhenTheOtherIsBack) {
+  for (int i = 0; i < 2; ++i) submit(routed({"a"}));
+  const JobId either = submit(routed({"a", "b"}));
+  policy::Overlay paused;
+  paused.paused_providers.insert("b");
+  overlay(paused);
+  policy_.providers.erase("a");
+  policy_.pools.erase("a");
+  apply();
+  EXPECT_EQ(row(either).pool, "a");
+  overlay({});
+  pass(seconds(6));
+  EXPECT_EQ(row(either).state, JobState::kProcessing);
+  EXPECT_EQ(row(either).provider, "b");
+}
+
+TEST_F(Routes, APausedProviderInSharedSlotsHoldsItsOwnWorkBack) {
+  policy_.providers["other"] = policy_.providers["provider"];
+  policy_.providers["other"].pool = "pool";
+  begin(policy_);
+  owner_ = account("u", "low");
+  const auto of = [this](const std::string& provider, const std::vector<std::string>& then = {}) {
+    policy::Route made = *route({"pool"});
+    made.candidates[0].provider = provider;
+    for (const auto& each : route(then)->candidates) made.candidates.push_back(each);
+    NewJob fresh = job(owner_);
+    fresh.route = std::make_shared<const policy::Route>(std::move(made));
+    return submit(std::move(fresh));
+  };
+  const JobId runs = of("other");
+  const JobId held_back = of("provider");
+  const JobId either = of("provider", {"b"});
+  const JobId behind = of("other");
+  policy::Overlay paused;
+  paused.paused_providers.insert("provider");
+  overlay(paused);
+  EXPECT_EQ(row(either).provider, "b");
+  EXPECT_EQ(state(either), JobState::kProcessing);
+  complete(runs);
+  EXPECT_EQ(state(held_back), JobState::kQueued);
+  EXPECT_EQ(view(held_back).waiting_for, WaitingFor::kPaused);
+  EXPECT_TRUE(engine_->why(row(held_back), now_).pool_paused);
+  EXPECT_EQ(state(behind), JobState::kProcessing) << "the slots are another's, too";
+  EXPECT_EQ(row(of("provider", {"b"})).provider, "b");
+  complete(behind);
+  EXPECT_EQ(state(held_back), JobState::kQueued);
+  EXPECT_EQ(engine_->startable(now_), std::nullopt);
+  overlay({});
+  EXPECT_EQ(state(held_back), JobState::kProcessing);
 }
 
 }  // namespace
