@@ -211,7 +211,7 @@ void Engine::State::recover(Recovery recovery, Timestamp now, Changes& out) {
   try_ids_ = IdSource(recovery.last_id);
   recent_floor_ = 0;
   policies_ = std::move(recovery.policies);
-  gates_full_ = recovery.last_id > 0;
+  if (recovery.last_id > 0 && options_.fault != Fault::kUpstreamForgotten) restarted_at_ = now.mono;
   policy_version_ = recovery.policy_version;
   price_version_ = recovery.price_version;
   for (AccountRow& row : recovery.accounts) refresh_plan(add_account(std::move(row)), now);
@@ -315,7 +315,7 @@ void Engine::State::apply(policy::PolicyPtr policy, std::uint64_t version, std::
     pool->slots = configured != policy_->pools.end() ? configured->second.slots : 0;
     const std::uint32_t headroom = configured != policy_->pools.end() ? configured->second.headroom : 0;
     pool->order.reshape({pool->slots, headroom, policy_->share_permille});
-    shape_gate(*pool, false, now);
+    shape_gate(*pool, now);
     reopen(*pool, now);
   }
   platform_.terms = &policy_->platform;

@@ -28,19 +28,26 @@ inline PeriodRow::Content& content_made(PeriodRow& row, const std::string& type)
   return row.content.emplace_back(PeriodRow::Content{.type = type});
 }
 
-// `of`: a hold, or an entry, which name the same periods.
-template <typename Of, typename Each>
-void Engine::State::each_book(const Account& account, const Of& of, Each each) {
+// `of`: a hold, or an entry, which name the same periods. What is looked at does not change.
+template <typename Of, typename Look>
+void Engine::State::look_at_books(const Account& account, const Of& of, Look look) {
   const auto visit = [&](Payer* payer, Wall start) {
     if (payer == nullptr || start == kNever) return;
     Book* book = book_at(*payer, start);
     CHECK(book != nullptr);  // books stay while something is held in them, or may still be corrected
-    each(*payer, *book);
-    mark(*payer, *book);
+    look(*payer, *book);
   };
   visit(const_cast<Account*>(&account), of.account_period);
   if (!of.team.empty()) visit(team_named(of.team), of.team_period);
   visit(&platform_, of.platform_period);
+}
+
+template <typename Of, typename Each>
+void Engine::State::each_book(const Account& account, const Of& of, Each each) {
+  look_at_books(account, of, [&](Payer& payer, Book& book) {
+    each(payer, book);
+    mark(payer, book);
+  });
 }
 
 }  // namespace turnpike::engine

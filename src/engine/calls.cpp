@@ -166,7 +166,7 @@ Result<Admitted> Engine::State::admit(NewCall call, Timestamp now, Changes& out)
   row.queued_at = now.wall;
   row.content_type = want->content;
   row.hold = take(*account, std::move(*want), true, now, out);
-  aim_anew(job, now);
+  CHECK(aim_anew(job, now));  // the dearest that may serve it is held
   job.patience_end = now.mono + call.patience;
   stand_in_line(job, now);
   const JobId id = row.id;

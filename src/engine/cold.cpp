@@ -171,6 +171,10 @@ bool Engine::State::refill_queue(const RefillQueue& request, std::vector<ColdJob
       CHECK(fresh);
     }
     sync_ring(*queue, now);
+    if (queue->pool->slots == 0 || !queue->pool->paused_providers.empty()) {
+      queue->pool->to_leave = true;
+      touch(*queue->pool);
+    }
   }
   mark(*queue);
   finish(now, out);

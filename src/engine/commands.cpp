@@ -108,7 +108,7 @@ Result<Submitted> Engine::State::submit(NewJob job, Timestamp now, Changes& out)
                    Job{.account = account, .row = std::move(row), .body = job.body, .took = &duration})
           .first->second;
   placed.route = job.route;
-  aim_anew(placed, now);
+  CHECK(aim_anew(placed, now));  // the dearest that may serve it is held, if it is due
   const JobRow before = placed.row;
   if (before.due_at != kNever) {
     schedule(placed, job.body, now, out);
@@ -221,7 +221,8 @@ Result<Submitted> Engine::State::retry(ColdJob cold, Timestamp now, Changes& out
   Account* account = find_account(cold.row.account);
   CHECK(account != nullptr);
   if (auto full = queue_full(*account)) return std::unexpected(std::move(*full));
-  auto want = want_of(cold.row);
+  auto route = std::make_shared<const policy::Route>(route_today(cold.row));
+  auto want = want_of(cold.row, *route);
   if (!want) return std::unexpected(std::move(want.error()));
   if (auto refused = refusal(*account, *want, now)) return std::unexpected(std::move(*refused));
 
@@ -243,7 +244,8 @@ Result<Submitted> Engine::State::retry(ColdJob cold, Timestamp now, Changes& out
               id,
               Job{.account = account, .row = std::move(row), .body = std::move(cold.body), .took = &duration})
           .first->second;
-  aim_anew(job, now);
+  job.route = std::move(route);
+  CHECK(aim_anew(job, now));  // as in submit()
   const JobRow before = job.row;
   enqueue(job, nullptr, now, out);
   finish(now, out);

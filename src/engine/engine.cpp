@@ -36,7 +36,7 @@ Pool& Engine::State::pool_named(std::string_view name) {
     pool->order.reshape({pool->slots, headroom, policy_->share_permille});
     pool->number = static_cast<std::uint32_t>(pools_by_number_.size());
     pools_by_number_.push_back(pool.get());
-    shape_gate(*pool, gates_full_, {.mono = heard_, .wall = {}});
+    shape_gate(*pool, {.mono = heard_, .wall = {}});
     it = pools_.emplace(std::string(name), std::move(pool)).first;
   }
   return *it->second;
@@ -75,6 +75,8 @@ Durations& Engine::State::took(const std::string& task, const std::string& provi
 std::optional<Engine::State::Blocked> Engine::State::blocked(const Queue& queue, Timestamp now) const {
   if (draining_ || queue.pool->slots == 0) return Blocked{.by = WaitingFor::kPaused};
   if (queue.window.empty()) return Blocked{.by = WaitingFor::kTurn};
+  const auto next = next_job(queue);
+  if (!next) return Blocked{.by = WaitingFor::kPaused};
   const Account& account = *queue.account;
   const auto& cap = account.plan->limits.concurrent_jobs;
   if (cap && account.running >= *cap && options_.fault != Fault::kCapUnchecked) {
@@ -92,7 +94,7 @@ std::optional<Engine::State::Blocked> Engine::State::blocked(const Queue& queue,
     }
     const policy::Rates& rates = promise_of(*payer).rates;
     if (!rates.any()) continue;
-    const JobRow& first = jobs_.at(queue.window.front().second).row;
+    const JobRow& first = jobs_.at(*next).row;
     const std::int64_t tokens = first.hold ? first.hold->amounts[policy::Meter::kTokens] : 0;
     wait = std::max(wait, payer->rates.wait(rates, tokens, now.mono));
   }
@@ -100,14 +102,34 @@ std::optional<Engine::State::Blocked> Engine::State::blocked(const Queue& queue,
   return std::nullopt;
 }
 
+std::optional<JobId> Engine::State::next_call(const Queue& queue) const {
+  if (queue.calls.empty()) return std::nullopt;
+  const auto& paused = queue.pool->paused_providers;
+  if (paused.empty()) return *queue.calls.begin();
+  const auto found = std::ranges::find_if(
+      queue.calls, [&](JobId id) { return !paused.contains(jobs_.at(id).row.provider); });
+  return found == queue.calls.end() ? std::nullopt : std::optional(*found);
+}
+
+std::optional<JobId> Engine::State::next_job(const Queue& queue) const {
+  if (queue.window.empty()) return std::nullopt;
+  const auto& paused = queue.pool->paused_providers;
+  if (paused.empty()) return queue.window.front().second;
+  const auto& keys = queue.window.keys();
+  const auto found = std::ranges::find_if(
+      keys, [&](const QueueKey& key) { return !paused.contains(jobs_.at(key.second).row.provider); });
+  return found == keys.end() ? std::nullopt : std::optional(found->second);
+}
+
 const Job& Engine::State::next_of(const Queue& queue) const {
-  return jobs_.at(queue.calls.empty() ? queue.window.front().second : *queue.calls.begin());
+  const auto call = next_call(queue);
+  return jobs_.at(call ? *call : *next_job(queue));
 }
 
 void Engine::State::sync_ring(Queue& queue, Timestamp now) {
   account_for(*queue.pool, now);
   Account& account = *queue.account;
-  const bool call_runs = !queue.calls.empty() && queue.pool->slots > 0 && !draining_;
+  const bool call_runs = next_call(queue).has_value() && queue.pool->slots > 0 && !draining_;
   const auto kept = call_runs ? std::nullopt : blocked(queue, now);
   if (!kept) {
     queue.pool->order.enter(account.row.id, account.plan->priority_class,

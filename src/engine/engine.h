@@ -316,22 +316,28 @@ struct Why {
 // Engines that are wrong on purpose: the simulation must catch each. Never set outside of tests.
 enum class Fault : std::uint8_t {
   kNone,
-  kCapUnchecked,      // an account's cap is not asked before a start
-  kTryNotFenced,      // a try whose lease has run out may still complete its job
-  kCreditNeverSpent,  // an owed start costs its class nothing
-  kWindowForgetful,   // what is inserted below the watermark is treated as cold
-  kCountDrifts,       // a cancelled waiting job stays counted
-  kCheckedNotHeld,    // limits are checked when work is accepted, and nothing is held
-  kSettledTwice,      // a late report of a lost try is charged beside what was charged for it
-  kCurrentPeriod,     // use is charged to the period in which it is settled
-  kExpiredByPause,    // leases run out while the whole process stood still
-  kRateNotTaken,      // a rate is asked, and what begins takes nothing from it
-  kRefusalTakesRate,  // a call that is refused for its quota has taken from its rate
-  kCallsForgotten,    // what calls held at a crash is let go instead of taken as used
-  kGrantSpentTwice,   // what a period used of a grant is there again in the next
-  kGrantThereTwice,   // likewise, until the period that is over has been closed
-  kContentKept,       // a job that fails keeps its count of its content type
-  kCallStaysCounted,  // a call that found no room in time counts as one at once for ever
+  kCapUnchecked,       // an account's cap is not asked before a start
+  kTryNotFenced,       // a try whose lease has run out may still complete its job
+  kCreditNeverSpent,   // an owed start costs its class nothing
+  kWindowForgetful,    // what is inserted below the watermark is treated as cold
+  kCountDrifts,        // a cancelled waiting job stays counted
+  kCheckedNotHeld,     // limits are checked when work is accepted, and nothing is held
+  kSettledTwice,       // a late report of a lost try is charged beside what was charged for it
+  kCurrentPeriod,      // use is charged to the period in which it is settled
+  kExpiredByPause,     // leases run out while the whole process stood still
+  kRateNotTaken,       // a rate is asked, and what begins takes nothing from it
+  kRefusalTakesRate,   // a call that is refused for its quota has taken from its rate
+  kCallsForgotten,     // what calls held at a crash is let go instead of taken as used
+  kGrantSpentTwice,    // what a period used of a grant is there again in the next
+  kGrantThereTwice,    // likewise, until the period that is over has been closed
+  kContentKept,        // a job that fails keeps its count of its content type
+  kCallStaysCounted,   // a call that found no room in time counts as one at once for ever
+  kUpstreamForgotten,  // after a restart upstreams may be used as if nothing had been asked of them
+  kGateForgotten,      // so they may when their provider leaves the policy and comes back
+  kFallsBackUnheld,    // a job goes to a dearer upstream with what it holds
+  kRaiseUnchecked,     // more is held than limits leave
+  kRaiseUnwritten,     // a job's row does not tell that it holds more
+  kCancelBreaks,       // a try that was cancelled counts as a failure of its upstream
 };
 
 struct EngineOptions {
@@ -427,7 +433,8 @@ class Engine {
   bool settle(TryId try_id, TryOutcome outcome, Timestamp now, Changes& out);
   // A live try may use so much `more` than was held for it: held now, in all scopes, in the periods that
   // admitted it. For text that streams. True: it may be used before it is durable. Errors, which change
-  // nothing: kQuotaExceeded, kCostCapReached, kConflict (the try is not live).
+  // nothing: kQuotaExceeded, kCostCapReached, kModelNotAllowed (under a hard cap, for it has no price),
+  // kInvalidRequest (beyond what money can count), kConflict (the try is not live).
   Result<bool> raise(TryId try_id, const policy::Amounts& more, Timestamp now, Changes& out);
   // A running try tells how far it is. Nothing durable but the event. False: not live.
   bool progress(TryId try_id, std::uint8_t percent, std::string_view message, Timestamp now, Changes& out);

@@ -10,6 +10,13 @@ namespace {
 constexpr Duration kMinute = std::chrono::minutes(1);
 constexpr Duration kSlice = std::chrono::milliseconds(250);
 constexpr Duration kCoolDownMax = std::chrono::hours(1);  // an upstream that asks for more is not believed
+constexpr Duration kRemember = std::chrono::days(1);  // nothing counts longer than an upstream's limit may
+constexpr std::uint32_t kFailuresMax = 1'000'000;     // more are not counted
+constexpr std::size_t kGoneMax = 256;                 // keys that are no longer configured
+
+void later(std::optional<Monotonic>& time, Monotonic than) {
+  time = std::max(time.value_or(than), than);
+}
 
 // Spreads accounts over keys; the same account begins at the same key.
 std::size_t place_of(AccountId account, std::size_t keys) {
@@ -22,48 +29,62 @@ std::size_t place_of(AccountId account, std::size_t keys) {
 
 // --- Logs
 
-void SlidingLog::reshape(std::uint32_t most, Duration per) {
+void SlidingLog::limit(std::optional<std::uint32_t> most, Duration per) {
   most_ = most;
   per_ = per;
-  while (times_.size() > most_) times_.pop_front();
 }
 
-void SlidingLog::fill(Monotonic now) {
-  times_.assign(most_, now);
+void SlidingLog::forget(Monotonic until) {
+  later(unknown_, until);
+  while (!times_.empty() && times_.front() <= *unknown_) times_.pop_front();
 }
 
 Duration SlidingLog::wait(Monotonic now) const {
-  if (times_.size() < most_) return Duration{0};
-  return std::max(Duration{0}, times_.front() + per_ - now);
+  if (!most_) return Duration{0};
+  if (times_.size() >= *most_) return std::max(Duration{0}, times_[times_.size() - *most_] + per_ - now);
+  return unknown_ ? std::max(Duration{0}, *unknown_ + per_ - now) : Duration{0};
 }
 
 void SlidingLog::take(Monotonic now) {
+  if (!most_) return forget(now);
   times_.push_back(now);
-  if (times_.size() > most_) times_.pop_front();
+  while (times_.front() + longest_ <= now) times_.pop_front();
+  if (times_.size() > kRemembered) forget(times_.front());
 }
 
-void SlidingSum::fill(Monotonic now) {
-  slices_.clear();
-  (void)take(most_, now);
+void SlidingSum::limit(std::optional<std::uint64_t> most) {
+  most_.reset();
+  if (most) most_ = static_cast<std::int64_t>(std::min<std::uint64_t>(*most, kMost));
+}
+
+void SlidingSum::forget(Monotonic until) {
+  later(unknown_, until);
 }
 
 Duration SlidingSum::wait(std::int64_t amount, Monotonic now) const {
-  const std::int64_t wanted = std::min(amount, most_);
+  if (!most_) return Duration{0};
+  const std::int64_t wanted = std::min(amount, *most_);
+  Duration unknown{0};
+  if (unknown_ && wanted > 0) unknown = std::max(Duration{0}, *unknown_ + kMinute - now);
   const auto over_at = [](const Slice& slice) { return Monotonic{(slice.number + 1) * kSlice + kMinute}; };
   std::int64_t sum = 0;
   for (const Slice& slice : slices_) {
     if (over_at(slice) > now) sum += slice.amount;
   }
-  if (sum + wanted <= most_) return Duration{0};
+  if (sum + wanted <= *most_) return unknown;
   for (const Slice& slice : slices_) {
     if (over_at(slice) <= now) continue;
     sum -= slice.amount;
-    if (sum + wanted <= most_) return over_at(slice) - now;
+    if (sum + wanted <= *most_) return std::max(unknown, over_at(slice) - now);
   }
-  return Duration{0};
+  return unknown;
 }
 
 std::int64_t SlidingSum::take(std::int64_t amount, Monotonic now) {
+  if (!most_) {
+    if (amount > 0) forget(now);
+    return kNoSlice;
+  }
   const std::int64_t number = now.time_since_epoch() / kSlice;
   while (!slices_.empty() && Monotonic{(slices_.front().number + 1) * kSlice + kMinute} <= now) {
     slices_.pop_front();
@@ -85,42 +106,68 @@ bool Gate::bounds(const policy::Provider& provider) {
   return provider.limit || provider.breaker || !provider.keys.empty() || policy::is_remote(provider.kind);
 }
 
-void Gate::reshape(const policy::Provider& provider, bool full, Monotonic now) {
-  const bool first = keys_.empty();
-  std::vector<Key> keys;
+Gate::Key Gate::fresh_key(const std::string& name) {
+  Key key;
+  key.number = next_number_++;
+  key.name = name;
+  if (!unseen_) return key;
+  key.requests.forget(*unseen_);
+  key.tokens.forget(*unseen_);
+  key.last = *unseen_;
+  return key;
+}
+
+Gate::Key* Gate::find(std::uint32_t number) {
+  for (std::vector<Key>* keys : {&keys_, &gone_}) {
+    const auto found = std::ranges::find(*keys, number, &Key::number);
+    if (found != keys->end()) return &*found;
+  }
+  return nullptr;
+}
+
+void Gate::reshape(const policy::Provider& provider, Monotonic now) {
+  if (keys_.empty() && unseen_) began_unseen(*unseen_);
+  for (Key& key : keys_) gone_.push_back(std::move(key));
+  keys_.clear();
   const auto add = [&](const policy::ProviderKey& config) {
-    const auto known = std::ranges::find(keys_, config.name, &Key::name);
-    const bool fresh = known == keys_.end();
-    Key key = fresh ? Key{} : std::move(*known);
-    if (fresh) key.number = next_number_++;
-    key.name = config.name;
+    const auto known = std::ranges::find(gone_, config.name, &Key::name);
+    Key key = known == gone_.end() ? fresh_key(config.name) : std::move(*known);
+    if (known != gone_.end()) gone_.erase(known);
     key.concurrency = config.concurrency;
-    // What began before there was a limit was not logged: it may have been any number.
-    const bool fill_requests = full || (!fresh && !key.has_requests);
-    const bool fill_tokens = full || (!fresh && !key.has_tokens);
-    key.has_requests = config.requests_per_minute.has_value();
-    key.has_tokens = config.tokens_per_minute.has_value();
-    if (key.has_requests) key.requests.reshape(*config.requests_per_minute, kMinute);
-    if (key.has_tokens) key.tokens.reshape(*config.tokens_per_minute);
-    if (key.has_requests && fill_requests) key.requests.fill(now);
-    if (key.has_tokens && fill_tokens) key.tokens.fill(now);
-    keys.push_back(std::move(key));
+    key.requests.limit(config.requests_per_minute, kMinute);
+    key.tokens.limit(config.tokens_per_minute);
+    keys_.push_back(std::move(key));
   };
   for (const policy::ProviderKey& key : provider.keys) add(key);
-  if (keys.empty()) add({});
-  keys_ = std::move(keys);
-  const bool had_limit = std::exchange(has_limit_, provider.limit.has_value());
-  if (has_limit_) {
-    limit_.reshape(provider.limit->requests, provider.limit->per);
-    if (full || (!first && !had_limit)) limit_.fill(now);
-  }
+  if (keys_.empty()) add({});
+  drop_gone(now);
+  limit_.limit(provider.limit ? std::optional(provider.limit->requests) : std::nullopt,
+               provider.limit ? provider.limit->per : Duration{0});
   breaker_ = provider.breaker;
-  if (!breaker_) {
-    failures_ = 0;
-    open_until_.reset();
-    probing_ = false;
-  }
   cool_down_ = provider.cool_down;
+}
+
+// Those that count no more.
+void Gate::drop_gone(Monotonic now) {
+  std::erase_if(gone_, [now](const Key& key) {
+    return key.running == 0 && key.cool_until <= now && key.last + kMinute + kSlice <= now;
+  });
+  if (gone_.size() > kGoneMax)
+    gone_.erase(gone_.begin(), gone_.end() - static_cast<std::ptrdiff_t>(kGoneMax));
+}
+
+void Gate::began_unseen(Monotonic last) {
+  last_ = std::max(last_, last);
+  limit_.forget(last);
+  for (Key& key : keys_) {
+    key.requests.forget(last);
+    key.tokens.forget(last);
+    key.last = std::max(key.last, last);
+  }
+}
+
+bool Gate::remembers(Monotonic now) const {
+  return running_ > 0 || now < last_ + kRemember;
 }
 
 void Gate::pause_keys(std::set<std::string> names) {
@@ -131,8 +178,7 @@ Duration Gate::key_wait(const Key& key, std::int64_t tokens, Monotonic now) cons
   if (key.paused) return kNoTime;
   if (key.concurrency && key.running >= *key.concurrency) return kNoTime;
   Duration wait = std::max(Duration{0}, key.cool_until - now);
-  if (key.has_requests) wait = std::max(wait, key.requests.wait(now));
-  if (key.has_tokens) wait = std::max(wait, key.tokens.wait(tokens, now));
+  wait = std::max({wait, key.requests.wait(now), key.tokens.wait(tokens, now)});
   return wait;
 }
 
@@ -147,11 +193,11 @@ const Gate::Key* Gate::pick(AccountId account, std::int64_t tokens, Monotonic no
 }
 
 Gate::Room Gate::room(AccountId account, std::int64_t tokens, Monotonic now) const {
-  if (open_until_) {
+  if (broken()) {
     if (now < *open_until_) return {.down = true, .broken = true, .wait = *open_until_ - now};
-    if (probing_) return {.down = true, .broken = true, .wait = kNoTime};
+    if (probe_ != 0) return {.down = true, .broken = true, .wait = kNoTime};
   }
-  const Duration limited = has_limit_ ? limit_.wait(now) : Duration{0};
+  const Duration limited = limit_.wait(now);
   if (limited == Duration{0} && pick(account, tokens, now, std::nullopt) != nullptr) return {.open = true};
   Duration soonest = kNoTime;
   bool all_away = true;
@@ -168,25 +214,40 @@ Gate::Pass Gate::begin(AccountId account, std::int64_t tokens, Monotonic now) {
   const Key* picked = pick(account, tokens, now, std::nullopt);
   CHECK(picked != nullptr);
   Key& key = keys_[static_cast<std::size_t>(picked - keys_.data())];
-  Pass pass{.key = key.number, .slice = 0, .tokens = tokens, .probe = open_until_.has_value()};
-  if (has_limit_) limit_.take(now);
-  if (key.has_requests) key.requests.take(now);
-  if (key.has_tokens) pass.slice = key.tokens.take(tokens, now);
+  Pass pass{.key = key.number, .tokens = tokens, .in_slice = tokens};
+  limit_.take(now);
+  key.requests.take(now);
+  pass.slice = key.tokens.take(tokens, now);
   ++key.running;
-  if (pass.probe) probing_ = true;
+  ++running_;
+  key.last = last_ = now;
+  if (broken()) pass.probe = probe_ = ++probes_;
   return pass;
+}
+
+void Gate::raise(Pass& pass, std::int64_t tokens, Monotonic now) {
+  Key* key = find(pass.key);
+  if (key == nullptr) return;
+  const std::int64_t slice = key->tokens.take(tokens, now);
+  pass.in_slice = slice == pass.slice ? pass.in_slice + tokens : tokens;
+  pass.slice = slice;
+  pass.tokens += tokens;
+  key->last = last_ = now;
 }
 
 void Gate::end(const Pass& pass, std::int64_t tokens, Verdict verdict, std::optional<Duration> retry_after,
                Monotonic now) {
-  if (pass.probe) probing_ = false;
-  if (const auto found = std::ranges::find(keys_, pass.key, &Key::number); found != keys_.end()) {
-    Key& key = *found;
-    if (key.running > 0) --key.running;
-    if (key.has_tokens) key.tokens.correct(pass.slice, tokens - pass.tokens);
+  last_ = std::max(last_, now);
+  --running_;
+  const bool probed = pass.probe != 0 && pass.probe == probe_;
+  if (probed) probe_ = 0;
+  if (Key* key = find(pass.key)) {
+    if (key->running > 0) --key->running;
+    // What others took in the same slice stays.
+    key->tokens.correct(pass.slice, std::max(tokens - pass.tokens, -pass.in_slice));
     if (verdict == Verdict::kLimited || verdict == Verdict::kRefused) {
       const Duration asked = std::min(retry_after.value_or(cool_down_), kCoolDownMax);
-      key.cool_until = std::max(key.cool_until, now + asked);
+      key->cool_until = std::max(key->cool_until, now + asked);
     }
   }
   switch (verdict) {
@@ -195,11 +256,11 @@ void Gate::end(const Pass& pass, std::int64_t tokens, Verdict verdict, std::opti
     case Verdict::kRefused:  // it is there, and answers
       failures_ = 0;
       open_until_.reset();
+      probe_ = 0;
       return;
     case Verdict::kFailed:
-      if (!breaker_) return;
-      ++failures_;
-      if (pass.probe || failures_ >= breaker_->failures) open_until_ = now + breaker_->cool_down;
+      failures_ = std::min(failures_ + 1, kFailuresMax);
+      if (breaker_ && (probed || failures_ >= breaker_->failures)) open_until_ = now + breaker_->cool_down;
       return;
     case Verdict::kUnknown:
       return;
@@ -207,7 +268,7 @@ void Gate::end(const Pass& pass, std::int64_t tokens, Verdict verdict, std::opti
 }
 
 bool Gate::has_other_key(std::uint32_t key, AccountId account, std::int64_t tokens, Monotonic now) const {
-  if (open_until_ || (has_limit_ && limit_.wait(now) > Duration{0})) return false;
+  if (broken() || limit_.wait(now) > Duration{0}) return false;
   return pick(account, tokens, now, key) != nullptr;
 }
 

@@ -201,6 +201,36 @@ bool Engine::State::hard_stop(const Account& account) const {
 
 // --- Asking
 
+// What cannot be priced cannot be kept below a cap.
+std::optional<Error> Engine::State::unpriced(const Account& account, const policy::Price* price,
+                                             const Amounts& amounts,
+                                             const std::vector<std::string>& extras) const {
+  if (!hard_stop(account)) return std::nullopt;
+  const std::string& plan = account.plan->name;
+  if (price == nullptr) {
+    return Error{
+        .code = ErrorCode::kModelNotAllowed,
+        .message = fmt::format("the model has no price, and plan {} has a hard cost cap: the operator must "
+                               "price it (section `prices`), or choose another model",
+                               plan),
+        .param = "model"};
+  }
+  if (!extras.empty()) {
+    return Error{.code = ErrorCode::kInvalidRequest,
+                 .message = fmt::format("`{}` costs extra and has no price here, and plan {} has a hard cost "
+                                        "cap: leave it out",
+                                        extras.front(), plan),
+                 .param = extras.front()};
+  }
+  const auto missing = policy::unpriced(*price, amounts);
+  if (missing.empty()) return std::nullopt;
+  return Error{.code = ErrorCode::kModelNotAllowed,
+               .message = fmt::format("the price of this model says nothing about {}, and plan {} has a hard "
+                                      "cost cap: the operator must complete it (section `prices`)",
+                                      missing.front(), plan),
+               .param = "model"};
+}
+
 Result<Want> Engine::State::want_of(const Account& account, const Amounts& estimate, Meter count,
                                     std::string content, policy::PricePtr price, bool remote,
                                     const std::vector<std::string>& extras) const {
@@ -215,32 +245,8 @@ Result<Want> Engine::State::want_of(const Account& account, const Amounts& estim
             .price = std::move(price),
             .remote = remote,
             .cost = {}};
-  if (hard_stop(account)) {
-    // What cannot be priced cannot be kept below a cap.
-    if (!want.price) {
-      return fail(
-          ErrorCode::kModelNotAllowed,
-          fmt::format("the model has no price, and plan {} has a hard cost cap: the operator must price it "
-                      "(section `prices`), or choose another model",
-                      plan.name),
-          "model");
-    }
-    if (!extras.empty()) {
-      return fail(
-          ErrorCode::kInvalidRequest,
-          fmt::format("`{}` costs extra and has no price here, and plan {} has a hard cost cap: leave it out",
-                      extras.front(), plan.name),
-          extras.front());
-    }
-    if (const auto missing = policy::unpriced(*want.price, estimate); !missing.empty()) {
-      return fail(
-          ErrorCode::kModelNotAllowed,
-          fmt::format("the price of this model says nothing about {}, and plan {} has a hard cost cap: the "
-                      "operator must complete it (section `prices`)",
-                      missing.front(), plan.name),
-          "model");
-    }
-  }
+  if (auto error = unpriced(account, want.price.get(), estimate, extras))
+    return std::unexpected(std::move(*error));
   if (want.price) {
     const auto cost = policy::cost_at_most(*want.price, estimate);
     if (!cost) {
@@ -270,12 +276,8 @@ Result<Want> Engine::State::want_of(const Account& account, const Amounts& estim
   return std::move(*dearest);
 }
 
-Result<Want> Engine::State::want_of(const JobRow& row) const {
-  const Account& account = *find_account(row.account);
-  const Job job{.account = find_account(row.account), .row = row, .body = nullptr};
-  policy::Route route;
-  for (std::size_t at = 0; at < route_size(job); ++at) route.candidates.push_back(candidate_at(job, at));
-  return want_of(account, row.estimate, Meter::kJobs, row.content_type, route, {});
+Result<Want> Engine::State::want_of(const JobRow& row, const policy::Route& route) const {
+  return want_of(*find_account(row.account), row.estimate, Meter::kJobs, row.content_type, route, {});
 }
 
 std::optional<Error> Engine::State::refusal(const Account& account, const Want& want, Timestamp now) const {
@@ -321,6 +323,14 @@ std::optional<Error> Engine::State::refusal(const Payer& payer, const Book* book
   return refused(payer, "cost_usd", ErrorCode::kCostCapReached,
                  {to_string(limit), to_string(row.cost_used), to_string(row.cost_held), to_string(want.cost)},
                  book, now);
+}
+
+std::optional<Error> Engine::State::refusal(const Job& job, const Want& more, Timestamp now) {
+  std::optional<Error> refused;
+  look_at_books(*job.account, *job.row.hold, [&](Payer& payer, Book& book) {
+    if (!refused) refused = refusal(payer, &book, more, now);
+  });
+  return refused;
 }
 
 bool Engine::State::could_ever(const Account& account, const Want& want, Timestamp now) const {
@@ -473,8 +483,10 @@ Result<bool> Engine::State::raise(TryId id, const policy::Amounts& more, Timesta
   if (at == jobs_.end() || at->second.row.current_try != id || !at->second.row.hold)
     return fail(ErrorCode::kConflict, "the try is over");
   Job& job = at->second;
-  Hold& hold = *job.row.hold;
-  policy::Amounts amounts = hold.amounts;
+  const Hold& hold = *job.row.hold;
+  if (auto error = unpriced(*job.account, hold.price.get(), more, {}))
+    return std::unexpected(std::move(*error));
+  Amounts amounts = hold.amounts;
   amounts += more;
   Money cost = hold.cost;
   if (hold.price) {
@@ -485,23 +497,32 @@ Result<bool> Engine::State::raise(TryId id, const policy::Amounts& more, Timesta
   }
   const Want want{
       .amounts = more, .content = {}, .price = nullptr, .remote = false, .cost = cost - hold.cost};
-  std::optional<Error> refused;
-  each_book(*job.account, hold, [&](Payer& payer, Book& book) {
-    if (!refused) refused = refusal(payer, &book, want, now);
-  });
-  if (refused) return std::unexpected(std::move(*refused));
-  job.at_once = job.at_once && !near_a_limit(*job.account, want, now);
-  each_book(*job.account, hold, [&](Payer&, Book& book) {
-    book.row.held += more;
-    book.row.cost_held += want.cost;
-    if (!job.call) return;
-    book.row.calls_held += more;
-    book.row.cost_calls_held += want.cost;
-  });
-  hold.amounts = amounts;
-  hold.cost = cost;
+  if (auto refused = hold_more(job, want, now)) return std::unexpected(std::move(*refused));
+  Try& attempt = found->second;
+  if (attempt.pass && attempt.pool->memory)
+    attempt.pool->memory->raise(*attempt.pass, more[Meter::kTokens], now.mono);
+  if (!job.call && options_.fault != Fault::kRaiseUnwritten) put_job(job.row, nullptr, out);
+  const bool at_once = job.at_once;
   finish(now, out);
-  return job.at_once;
+  return at_once;
+}
+
+std::optional<Error> Engine::State::hold_more(Job& job, const Want& more, Timestamp now) {
+  if (auto refused = refusal(job, more, now); refused && options_.fault != Fault::kRaiseUnchecked)
+    return refused;
+  job.at_once = job.at_once && !near_a_limit(*job.account, more, now);
+  Hold& hold = *job.row.hold;
+  each_book(*job.account, hold, [&](Payer&, Book& book) {
+    if (options_.fault == Fault::kCheckedNotHeld) return;
+    book.row.held += more.amounts;
+    book.row.cost_held += more.cost;
+    if (!job.call) return;
+    book.row.calls_held += more.amounts;
+    book.row.cost_calls_held += more.cost;
+  });
+  hold.amounts += more.amounts;
+  hold.cost += more.cost;
+  return std::nullopt;
 }
 
 void Engine::State::release_hold(Account& account, JobRow& row, bool call) {

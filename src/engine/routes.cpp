@@ -13,6 +13,7 @@ namespace {
 
 // Of queues that are looked at in one command because their pool is away; the rest follow by a timer.
 constexpr std::size_t kMovesMax = 256;
+constexpr std::size_t kLeaveMax = 4'096;  // that are looked over in one command because they cannot run there
 constexpr Duration kMovesGoOn = std::chrono::milliseconds(1);
 constexpr Duration kLookAgain = std::chrono::seconds(5);  // where nobody knows when a provider is back
 constexpr std::uint32_t kTriesInAttemptMax = 16;          // however many keys and providers there are
@@ -37,7 +38,8 @@ std::size_t Engine::State::route_size(const Job& job) const {
   return job.route != nullptr ? job.route->candidates.size() : std::max<std::size_t>(1, job.row.route.size());
 }
 
-// Of a job that was read from the journal: as its provider is configured and priced today.
+// Of a job that was read from the journal: as its provider is configured and priced today, but for the one it
+// is aimed at, whose price it holds.
 policy::Candidate Engine::State::candidate_at(const Job& job, std::size_t at) const {
   if (job.route != nullptr) return job.route->candidates.at(at);
   const JobRow& row = job.row;
@@ -52,7 +54,8 @@ policy::Candidate Engine::State::candidate_at(const Job& job, std::size_t at) co
     candidate.pool = step.pool;
     candidate.upstream_model = step.upstream_model;
   }
-  candidate.price = policy_->price(candidate.provider, candidate.upstream_model);
+  const bool aimed = at == row.step && row.hold && row.hold->price;
+  candidate.price = aimed ? row.hold->price : policy_->price(candidate.provider, candidate.upstream_model);
   const auto provider = policy_->providers.find(candidate.provider);
   if (provider != policy_->providers.end()) {
     candidate.remote = policy::is_remote(provider->second.kind);
@@ -62,6 +65,14 @@ policy::Candidate Engine::State::candidate_at(const Job& job, std::size_t at) co
   return candidate;
 }
 
+policy::Route Engine::State::route_today(const JobRow& row) const {
+  Job job{.account = find_account(row.account), .row = row, .body = nullptr};
+  job.row.hold.reset();
+  policy::Route route;
+  for (std::size_t at = 0; at < route_size(job); ++at) route.candidates.push_back(candidate_at(job, at));
+  return route;
+}
+
 // Whether it may be asked at all: what cannot be priced cannot be kept below a hard cap.
 bool Engine::State::may_serve(const Account& account, const policy::Amounts& amounts,
                               const policy::Candidate& candidate) const {
@@ -69,8 +80,13 @@ bool Engine::State::may_serve(const Account& account, const policy::Amounts& amo
   return candidate.price != nullptr && policy::unpriced(*candidate.price, amounts).empty();
 }
 
-bool Engine::State::away(const Pool& pool, AccountId account, std::int64_t tokens, Timestamp now) const {
-  if (pool.slots == 0 || pool.paused) return true;
+bool Engine::State::is_out(const Pool& pool, std::string_view provider) {
+  return pool.slots == 0 || pool.paused || pool.paused_providers.contains(provider);
+}
+
+bool Engine::State::away(const Pool& pool, std::string_view provider, AccountId account, std::int64_t tokens,
+                         Timestamp now) const {
+  if (is_out(pool, provider)) return true;
   return pool.gate && pool.gate->room(account, tokens, now.mono).down;
 }
 
@@ -88,7 +104,7 @@ std::optional<Error> Engine::State::all_broken(const Account& account, const pol
     if (!may_serve(account, amounts, candidate)) continue;
     const Pool& pool = pool_named(candidate.pool);
     Gate::Room room{.down = true, .broken = true, .wait = Gate::kNoTime};
-    if (pool.slots > 0 && !pool.paused)
+    if (!is_out(pool, candidate.provider))
       room = pool.gate ? pool.gate->room(account.row.id, amounts[policy::Meter::kTokens], now.mono)
                        : Gate::Room{};
     if (!room.broken) return std::nullopt;
@@ -108,35 +124,47 @@ std::optional<Error> Engine::State::all_broken(const Account& account, const pol
   return error;
 }
 
-std::optional<std::size_t> Engine::State::choose(const Job& job, std::size_t from, bool only_with_room,
-                                                 Timestamp now) {
-  const std::size_t size = route_size(job);
-  if (size == 1) return from == 0 ? std::optional<std::size_t>(0) : std::nullopt;
+bool Engine::State::may_go(const Job& job, const policy::Candidate& candidate, Timestamp now) {
+  const std::optional<Hold>& hold = job.row.hold;
+  if (!may_serve(*job.account, hold ? hold->amounts : job.row.estimate, candidate)) return false;
+  if (!hold || candidate.price == nullptr || candidate.price == hold->price) return true;
+  const auto cost = policy::cost_at_most(*candidate.price, hold->amounts);
+  if (!cost) return false;
+  if (*cost <= hold->cost || options_.fault == Fault::kFallsBackUnheld) return true;
+  const Want more{.amounts = {}, .content = {}, .price = nullptr, .cost = *cost - hold->cost};
+  return !refusal(job, more, now);
+}
+
+std::optional<std::size_t> Engine::State::best_of(const Job& job, std::size_t from, std::size_t to,
+                                                  bool only_with_room, Timestamp now) {
   const AccountId account = job.row.account;
   const std::int64_t tokens = tokens_of(job);
   std::optional<std::size_t> last;
-  for (std::size_t at = from; at < size; ++at) {
+  for (std::size_t at = from; at < to; ++at) {
     const policy::Candidate candidate = candidate_at(job, at);
-    if (!may_serve(*job.account, job.row.hold ? job.row.hold->amounts : job.row.estimate, candidate))
-      continue;
+    if (!may_go(job, candidate, now)) continue;
     const Pool& pool = pool_named(candidate.pool);
-    if (away(pool, account, tokens, now)) continue;
+    if (away(pool, candidate.provider, account, tokens, now)) continue;
     if (has_room(pool, account, tokens, now)) return at;
     if (only_with_room) continue;
     if (candidate.saturation == policy::Saturation::kWait) return at;
     last = at;
   }
-  if (last || only_with_room || from > 0) return last;
-  // Everything is away: it waits for the first that may serve it.
-  for (std::size_t at = 0; at < size; ++at) {
-    if (may_serve(*job.account, job.row.hold ? job.row.hold->amounts : job.row.estimate,
-                  candidate_at(job, at)))
-      return at;
-  }
-  return 0;
+  return last;
 }
 
-void Engine::State::aim(Job& job, std::size_t at) {
+std::optional<std::size_t> Engine::State::choose(const Job& job, Timestamp now) {
+  const std::size_t size = route_size(job);
+  if (size == 1) return 0;
+  if (const auto best = best_of(job, 0, size, false, now)) return best;
+  // Everything is away: it waits for the first where it may go.
+  for (std::size_t at = 0; at < size; ++at) {
+    if (may_go(job, candidate_at(job, at), now)) return at;
+  }
+  return std::nullopt;
+}
+
+void Engine::State::aim(Job& job, std::size_t at, Timestamp now) {
   const policy::Candidate candidate = candidate_at(job, at);
   JobRow& row = job.row;
   row.step = static_cast<std::uint32_t>(at);
@@ -145,17 +173,28 @@ void Engine::State::aim(Job& job, std::size_t at) {
   row.upstream_model = candidate.upstream_model;
   job.took = &took(row.task, row.provider);
   if (!row.hold) return;
-  row.hold->may_bill = candidate.remote || (candidate.price && !candidate.price->free());
-  // What it holds is the dearest of all; what it pays is this one's price.
-  row.hold->price = candidate.price;
+  Hold& hold = *row.hold;
+  hold.may_bill = candidate.remote || (candidate.price && !candidate.price->free());
+  if (hold.price == candidate.price) return;
+  // What it holds is the dearest so far; what it pays is this one's price.
+  hold.price = candidate.price;
+  if (job.route == nullptr) hold.price_version = price_version_;
+  if (!hold.price || options_.fault == Fault::kFallsBackUnheld) return;
+  const auto cost = policy::cost_at_most(*hold.price, hold.amounts);
+  if (!cost || *cost <= hold.cost) return;
+  const Want more{.amounts = {}, .content = {}, .price = nullptr, .cost = *cost - hold.cost};
+  CHECK(!hold_more(job, more, now));  // where it does not fit nobody goes: see may_go()
 }
 
-void Engine::State::aim_anew(Job& job, Timestamp now) {
+bool Engine::State::aim_anew(Job& job, Timestamp now) {
   if (route_size(job) > 1) {
-    aim(job, *choose(job, 0, false, now));
+    const auto at = choose(job, now);
+    if (!at) return false;
+    aim(job, *at, now);
   } else if (job.took == nullptr) {
-    aim(job, 0);
+    aim(job, 0, now);
   }
+  return true;
 }
 
 // --- A try that failed
@@ -168,15 +207,16 @@ bool Engine::State::fall_back(Job& job, const TryFailed& outcome, const Try& att
   std::optional<std::size_t> next;
   const bool for_its_key = outcome.key_refused || outcome.failure == policy::FailureClass::kRateLimited;
   if (for_its_key && attempt.pass && attempt.pool->gate &&
-      attempt.pool->gate->has_other_key(attempt.pass->key, row.account, tokens_of(job), now.mono)) {
+      attempt.pool->gate->has_other_key(attempt.pass->key, row.account, tokens_of(job), now.mono) &&
+      may_go(job, candidate_at(job, row.step), now)) {
     next = row.step;
   } else if (row.step + 1 < route_size(job)) {
-    next = choose(job, row.step + 1, false, now);
+    next = best_of(job, row.step + 1, route_size(job), false, now);
   }
   if (!next) return false;
   if (job.call && now.mono >= job.deadline) return false;
   const std::string failed = row.provider;
-  aim(job, *next);
+  aim(job, *next, now);
   remember(row,
            {.kind = HistoryKind::kFellBack,
             .at = now.wall,
@@ -215,17 +255,16 @@ void Engine::State::note_canary(const Job& job, bool completed, Timestamp now, C
 
 // --- A pool that has no room for anybody
 
-// The next of the queue goes to another upstream of its route. False: it has none to go to.
-bool Engine::State::move_on(Queue& queue, bool only_with_room, Timestamp now, Changes& out) {
-  const bool call = !queue.calls.empty();
-  const JobId id = call ? *queue.calls.begin() : queue.window.front().second;
+// It goes to another upstream of its route: one that follows, else one before. False: it has none to go to.
+bool Engine::State::move_on(Queue& queue, JobId id, bool only_with_room, Timestamp now, Changes& out) {
   Job& job = jobs_.at(id);
-  const auto next = choose(job, job.row.step + 1, only_with_room, now);
+  auto next = best_of(job, job.row.step + 1, route_size(job), only_with_room, now);
+  if (!next) next = best_of(job, 0, job.row.step, only_with_room, now);
   if (!next) return false;
-  if (call) {
+  if (job.call) {
     queue.calls.erase(id);
+    aim(job, *next, now);
     sync_ring(queue, now);
-    aim(job, *next);
     Queue& other = queue_of(*job.account, job.row.pool);
     other.calls.insert(id);
     sync_ring(other, now);
@@ -233,9 +272,35 @@ bool Engine::State::move_on(Queue& queue, bool only_with_room, Timestamp now, Ch
   }
   unqueue(queue, job.row, out.batch);
   sync_ring(queue, now);
-  aim(job, *next);
+  aim(job, *next, now);
   move_to_queue(job, now, out);
   return true;
+}
+
+// The pool is gone, or some of its providers are paused: what waits for them goes elsewhere, where it can.
+void Engine::State::leave(Pool& pool, Timestamp now, Changes& out) {
+  pool.to_leave = false;
+  std::vector<std::pair<Queue*, JobId>> found;
+  const auto look_at = [&](Queue& queue, JobId id) {
+    const Job& job = jobs_.at(id);
+    if (route_size(job) > 1 && is_out(pool, job.row.provider)) found.emplace_back(&queue, id);
+  };
+  for (const auto& [account, queue] : pool.queues) {
+    for (const JobId id : queue->calls) look_at(*queue, id);
+    for (const QueueKey& key : queue->window.keys()) look_at(*queue, key.second);
+    if (found.size() >= kLeaveMax) break;
+  }
+  bool stay = false;
+  std::size_t moves = 0;
+  for (const auto& [queue, id] : found) {
+    if (moves >= kMovesMax) return shut(pool, kMovesGoOn, now);
+    if (move_on(*queue, id, false, now, out)) {
+      ++moves;
+    } else {
+      stay = true;
+    }
+  }
+  if (stay) shut(pool, kLookAgain, now);
 }
 
 // What keeps the next of a queue from starting in a pool that has a free slot. Nothing: it may start. Whoever
@@ -249,7 +314,8 @@ Engine::State::Passage Engine::State::pass(Pool& pool, Queue& queue, std::size_t
   if (room.open) return Passage::kStart;
   const bool several = route_size(next) > 1;
   const bool spills = several && candidate_at(next, next.row.step).saturation == policy::Saturation::kSpill;
-  if (moves < kMovesMax && several && (room.down || spills) && move_on(queue, !room.down, now, out)) {
+  if (moves < kMovesMax && several && (room.down || spills) &&
+      move_on(queue, next.row.id, !room.down, now, out)) {
     ++moves;
     return Passage::kAgain;
   }
@@ -275,26 +341,42 @@ void Engine::State::shut(Pool& pool, Duration wait, Timestamp now) {
 // It may have room again: who was kept out stands in line again.
 void Engine::State::reopen(Pool& pool, Timestamp now) {
   for (const AccountId id : std::exchange(pool.kept_out, {})) sync_ring(queue_in(id, pool), now);
+  pool.to_leave = pool.slots == 0 || !pool.paused_providers.empty();
   touch(pool);
 }
 
 // --- What the operator decides
 
-void Engine::State::shape_gate(Pool& pool, bool full, Timestamp now) {
+void Engine::State::shape_gate(Pool& pool, Timestamp now) {
   const auto provider = policy_->providers.find(pool.name);
   // Programs that share the slots of this machine have no gate: nothing is known of them together.
   const bool own = provider != policy_->providers.end() && provider->second.pool == pool.name;
+  const bool forgotten = options_.fault == Fault::kGateForgotten;
+  if (pool.memory && pool.gate == nullptr && (forgotten || !pool.memory->remembers(now.mono)))
+    pool.memory.reset();
   if (!own || !Gate::bounds(provider->second)) {
-    pool.gate.reset();
+    pool.gate = nullptr;
   } else {
-    if (!pool.gate) pool.gate = std::make_unique<Gate>();
-    pool.gate->reshape(provider->second, full, now.mono);
+    const bool unseen = pool.gate == nullptr && pool.ungated != Monotonic{};
+    if (!pool.memory) pool.memory = std::make_unique<Gate>(restarted_at_);
+    pool.gate = pool.memory.get();
+    pool.gate->reshape(provider->second, now.mono);
+    if (unseen) pool.gate->began_unseen(pool.ungated);
     const auto paused = overlay_->paused_keys.find(pool.name);
     pool.gate->pause_keys(paused == overlay_->paused_keys.end()
                               ? std::set<std::string>{}
                               : std::set<std::string>(paused->second.begin(), paused->second.end()));
   }
   pool.paused = own && overlay_->provider_paused(pool.name);
+  const auto paused_before = std::exchange(pool.paused_providers, {});
+  for (const std::string& name : overlay_->paused_providers) {
+    const auto sharing = policy_->providers.find(name);
+    if (sharing != policy_->providers.end() && sharing->second.pool == pool.name && name != pool.name)
+      pool.paused_providers.insert(name);
+  }
+  if (pool.paused_providers != paused_before) {
+    for (const auto& [id, queue] : pool.queues) sync_ring(*queue, now);
+  }
   shape_claims(pool);
 }
 
@@ -303,7 +385,7 @@ void Engine::State::set_overlay(policy::OverlayPtr overlay, Timestamp now, Chang
   overlay_ = std::move(overlay);
   canaries_.follow(*overlay_);
   for (const auto& [name, pool] : pools_) {
-    shape_gate(*pool, false, now);
+    shape_gate(*pool, now);
     reopen(*pool, now);
   }
   finish(now, out);

@@ -106,8 +106,14 @@ struct Pool {
   AccountMap<Queue*> queues;
   bool touched = false;  // stands in State::touched_
   std::uint32_t number = 0;
-  std::unique_ptr<Gate> gate;    // what bounds its upstream; null: nothing but its slots
-  bool paused = false;           // by the operator
+  Gate* gate = nullptr;  // what bounds its upstream; null: nothing but its slots
+  std::unique_ptr<Gate>
+      memory;           // `gate`, or one that bounds nothing now and may come back; null: there is none
+  Monotonic ungated{};  // when a try began without a gate; none: the epoch
+  bool paused = false;  // by the operator
+  // Of a pool that several providers share: those of them that are paused by the operator.
+  std::set<std::string, std::less<>> paused_providers{};
+  bool to_leave = false;         // what waits here in vain is to be looked over: see leave()
   Monotonic timer{};             // its place in State::pool_timers_; none: the epoch
   std::set<AccountId> kept_out;  // whose next can only wait for it while it is away
   // Of a provider whose workers claim their work: nothing starts but into a claim.
@@ -153,6 +159,7 @@ struct Try {
   Monotonic lease_until;
   Monotonic timer;  // its place in State::timers_
   bool stop_sent = false;
+  bool timed_out = false;  // why it was asked to stop: it took longer than it may
   std::optional<Gate::Pass> pass = {};
   bool lost = false;  // Fault::kTryNotFenced alone: slot given back, yet still believed
 };
@@ -293,6 +300,8 @@ class Engine::State {
   Book& open_book(Payer& payer, Timestamp now, Changes& out);
   void close_book(Payer& payer, Book& book, Timestamp now, Changes& out);
   Book* book_at(Payer& payer, Wall start);
+  template <typename Of, typename Look>
+  void look_at_books(const Account& account, const Of& of, Look look);
   template <typename Of, typename Each>
   void each_book(const Account& account, const Of& of, Each each);
   void mark(Payer& payer, Book& book);
@@ -303,6 +312,9 @@ class Engine::State {
   std::optional<std::int64_t> limit_of(const Payer& payer, std::string_view content, Wall now) const;
   std::optional<Money> cap_of(const Payer& payer, Wall now) const;
   bool hard_stop(const Account& account) const;
+  // Under a hard cap: what of it has no price.
+  std::optional<Error> unpriced(const Account& account, const policy::Price* price,
+                                const policy::Amounts& amounts, const std::vector<std::string>& extras) const;
   Result<Want> want_of(const Account& account, const policy::Amounts& estimate, policy::Meter count,
                        std::string content, policy::PricePtr price, bool remote,
                        const std::vector<std::string>& extras) const;
@@ -310,10 +322,14 @@ class Engine::State {
   Result<Want> want_of(const Account& account, const policy::Amounts& estimate, policy::Meter count,
                        std::string content, const policy::Route& route,
                        const std::vector<std::string>& extras) const;
-  Result<Want> want_of(const JobRow& row) const;  // at today's price
+  Result<Want> want_of(const JobRow& row, const policy::Route& route) const;
   std::optional<Error> refusal(const Account& account, const Want& want, Timestamp now) const;
   std::optional<Error> refusal(const Payer& payer, const Want& want, Timestamp now) const;
   std::optional<Error> refusal(const Payer& payer, const Book* book, const Want& want, Timestamp now) const;
+  // Of `more` than the job holds, in the periods that it holds it in.
+  std::optional<Error> refusal(const Job& job, const Want& more, Timestamp now);
+  // It holds so much more, of those periods; or not at all, if that is refused.
+  std::optional<Error> hold_more(Job& job, const Want& more, Timestamp now);
   // Whether `want` would fit if nothing were used or held.
   bool could_ever(const Account& account, const Want& want, Timestamp now) const;
   Error refused(const Payer& payer, std::string meter, ErrorCode code, std::array<std::string, 4> figures,
@@ -350,19 +366,30 @@ class Engine::State {
   // --- routes.cpp
   std::size_t route_size(const Job& job) const;
   policy::Candidate candidate_at(const Job& job, std::size_t at) const;
+  // The route of a row as its providers are configured and priced today.
+  policy::Route route_today(const JobRow& row) const;
   bool may_serve(const Account& account, const policy::Amounts& amounts,
                  const policy::Candidate& candidate) const;
-  bool away(const Pool& pool, AccountId account, std::int64_t tokens, Timestamp now) const;
+  // Nothing of the provider can run in the pool, for as long as nobody can tell.
+  static bool is_out(const Pool& pool, std::string_view provider);
+  bool away(const Pool& pool, std::string_view provider, AccountId account, std::int64_t tokens,
+            Timestamp now) const;
   bool has_room(const Pool& pool, AccountId account, std::int64_t tokens, Timestamp now) const;
   // Why no upstream of a call's route can be asked now, and when one may be back; nullopt: one can.
   std::optional<Error> all_broken(const Account& account, const policy::Route& route,
                                   const policy::Amounts& amounts, Timestamp now);
-  // From step `from` on: the first whose upstream is there and has room or is waited for; else the last that
-  // would let it wait. Nothing where `from` > 0 and there is none.
-  std::optional<std::size_t> choose(const Job& job, std::size_t from, bool only_with_room, Timestamp now);
-  void aim(Job& job, std::size_t at);
-  // Where it goes when its attempt begins.
-  void aim_anew(Job& job, Timestamp now);
+  // Whether the job may be served there: what it may cost is held, or can be.
+  bool may_go(const Job& job, const policy::Candidate& candidate, Timestamp now);
+  // Of the steps [from, to) where it may go: the first whose upstream is there and has room or is waited for;
+  // else the last that would let it wait.
+  std::optional<std::size_t> best_of(const Job& job, std::size_t from, std::size_t to, bool only_with_room,
+                                     Timestamp now);
+  // Of its whole route; nothing: there is nowhere that it can pay for.
+  std::optional<std::size_t> choose(const Job& job, Timestamp now);
+  // Goes there; holds what that may cost, which can be held.
+  void aim(Job& job, std::size_t at, Timestamp now);
+  // Where it goes when its attempt begins. False: it can pay for nothing on its route.
+  bool aim_anew(Job& job, Timestamp now);
   // Of a job whose version a canary decided: how its try went.
   void note_canary(const Job& job, bool completed, Timestamp now, Changes& out);
   // The attempt goes on elsewhere. False: there is nowhere to go.
@@ -370,10 +397,11 @@ class Engine::State {
   void stand_in_line(Job& job, Timestamp now);
   enum class Passage : std::uint8_t { kStart, kAgain, kShut };
   Passage pass(Pool& pool, Queue& queue, std::size_t& moves, Timestamp now, Changes& out);
-  bool move_on(Queue& queue, bool only_with_room, Timestamp now, Changes& out);
+  bool move_on(Queue& queue, JobId id, bool only_with_room, Timestamp now, Changes& out);
+  void leave(Pool& pool, Timestamp now, Changes& out);
   void shut(Pool& pool, Duration wait, Timestamp now);
   void reopen(Pool& pool, Timestamp now);
-  void shape_gate(Pool& pool, bool full, Timestamp now);
+  void shape_gate(Pool& pool, Timestamp now);
 
   // --- claims.cpp
   struct Hand {
@@ -402,7 +430,9 @@ class Engine::State {
   void release(Try& attempt, Gate::Verdict verdict, std::optional<std::int64_t> used,
                std::optional<Duration> retry_after, Timestamp now);
   void complete(Job& job, TryCompleted outcome, TryId id, Timestamp now, Changes& out);
-  void fail_attempt(Job& job, TryFailed outcome, const Try& attempt, Timestamp now, Changes& out);
+  // `verdict`: what its end says of the upstream.
+  void fail_attempt(Job& job, TryFailed outcome, const Try& attempt, Gate::Verdict verdict, Timestamp now,
+                    Changes& out);
   void let_in(Group& group, Timestamp now);
   void fail_unaffordable(Job& job, Timestamp now, Changes& out);
   void fail_job(Job& job, JobError error, Timestamp now, Changes& out);
@@ -452,8 +482,10 @@ class Engine::State {
   };
   // Why the first of its jobs may not run now; nullopt: it may.
   std::optional<Blocked> blocked(const Queue& queue, Timestamp now) const;
-  // Who goes next: a call, or its first job.
-  const Job& next_of(const Queue& queue) const;
+  // Who goes next: a call, or its first job; of a provider that is not paused.
+  std::optional<JobId> next_call(const Queue& queue) const;
+  std::optional<JobId> next_job(const Queue& queue) const;
+  const Job& next_of(const Queue& queue) const;  // of a queue that has one
   // Puts the queue into its pool's ring, or takes it out, as it may run or not.
   void sync_ring(Queue& queue, Timestamp now);
   void sync_rings(Account& account, Timestamp now);
@@ -477,7 +509,8 @@ class Engine::State {
   std::set<std::pair<Monotonic, JobId>> patience_;             // calls that wait for room
   std::set<std::pair<Monotonic, std::uint32_t>> pool_timers_;  // pools that may have room again, by number
   std::vector<Pool*> pools_by_number_;
-  bool gates_full_ = false;  // a process before this one may have used every upstream to its limits
+  // When this process took over from one that may have used every upstream to its limits.
+  std::optional<Monotonic> restarted_at_;
   std::unordered_map<TryId, Late> late_;  // at most kLateMax
   std::deque<TryId> late_order_;
   std::vector<Payer*> dirty_payers_;

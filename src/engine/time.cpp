@@ -87,7 +87,7 @@ void Engine::State::try_timer(TryId id, Timestamp now, Changes& out) {
     return;
   }
   if (!attempt.stop_sent && attempt.stop_at <= now.mono) {
-    attempt.stop_sent = true;
+    attempt.stop_sent = attempt.timed_out = true;
     out.effects.emplace_back(StopTry{id, StopReason::kTimeout});
   }
   // Outlived what it was charged: charged as much again, so that long jobs pay while they run, not after.
@@ -108,7 +108,10 @@ void Engine::State::due(JobId id, Timestamp now, Changes& out) {
   unschedule(queue_of(account, job.row.pool), job.row, out.batch);
   job.row.due_at = kNever;
   if (!job.row.hold && !hold_when_due(job, account, now, out)) return;
-  aim_anew(job, now);
+  if (!aim_anew(job, now)) {
+    fail_unaffordable(job, now, out);
+    return;
+  }
   enqueue(job, nullptr, now, out);
 }
 
@@ -116,7 +119,8 @@ void Engine::State::due(JobId id, Timestamp now, Changes& out) {
 // more; what could never be held fails. False: it does not run now.
 bool Engine::State::hold_when_due(Job& job, Account& account, Timestamp now, Changes& out) {
   JobRow& row = job.row;
-  auto want = want_of(row);
+  policy::Route route = route_today(row);
+  auto want = want_of(row, route);
   std::optional<Error> refused;
   if (!want) {
     refused = std::move(want.error());
@@ -125,6 +129,13 @@ bool Engine::State::hold_when_due(Job& job, Account& account, Timestamp now, Cha
   }
   if (!refused) {
     row.hold = take(account, std::move(*want), false, now, out);
+    // It pays what it holds: as things are priced now, not when it was accepted.
+    if (job.route != nullptr) {
+      route.why = job.route->why;
+      route.canary = job.route->canary;
+      route.canary_id = job.route->canary_id;
+    }
+    job.route = std::make_shared<const policy::Route>(std::move(route));
     return true;
   }
   const bool may_come =

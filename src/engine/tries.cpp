@@ -19,19 +19,21 @@ SlotTime cost(Duration took) {
   return std::max<SlotTime>(kCostMin, took.count());
 }
 
-// What the end of a try says of its upstream.
-Gate::Verdict verdict_of(const TryOutcome& outcome, bool timed_out) {
+// What the end of a try says of its upstream. One that was asked to stop for another reason than its time, or
+// that is not heard of any more, says nothing: whatever it fails with may come of that.
+Gate::Verdict verdict_of(const TryOutcome& outcome, const Try& attempt) {
   if (std::holds_alternative<TryCompleted>(outcome)) return Gate::Verdict::kServed;
   if (std::holds_alternative<TryHandedBack>(outcome)) return Gate::Verdict::kUnknown;
   if (std::holds_alternative<TryStopped>(outcome)) {
-    return timed_out ? Gate::Verdict::kFailed : Gate::Verdict::kUnknown;
+    return attempt.timed_out ? Gate::Verdict::kFailed : Gate::Verdict::kUnknown;
   }
   const auto& failed = std::get<TryFailed>(outcome);
+  const bool abandoned = (attempt.stop_sent && !attempt.timed_out) || failed.lost;
   switch (failed.failure) {
     case policy::FailureClass::kTransient:
     case policy::FailureClass::kTimeout:
     case policy::FailureClass::kBadOutput:
-      return Gate::Verdict::kFailed;
+      return abandoned ? Gate::Verdict::kUnknown : Gate::Verdict::kFailed;
     case policy::FailureClass::kRateLimited:
       return Gate::Verdict::kLimited;
     case policy::FailureClass::kInvalidInput:
@@ -61,6 +63,7 @@ Order::Estimate Engine::State::estimate_in(const Pool& pool) const {
 
 void Engine::State::dispatch(Pool& pool, Timestamp now, Changes& out) {
   account_for(pool, now);
+  if (pool.to_leave) leave(pool, now, out);
   if (pool.pull) return hand_out(pool, now, out);
   const Order::Estimate estimate = estimate_in(pool);
   std::size_t moves = 0;
@@ -74,8 +77,8 @@ Engine::State::Passage Engine::State::begin_next(Pool& pool, const Order::Pick& 
   Queue& queue = queue_in(pick.account, pool);
   const Passage passage = pass(pool, queue, moves, now, out);
   if (passage != Passage::kStart) return passage;
-  if (!queue.calls.empty()) {
-    Job& call = jobs_.at(*queue.calls.begin());
+  if (const auto id = next_call(queue)) {
+    Job& call = jobs_.at(*id);
     const Duration left = std::min(call.deadline - now.mono, provider_timeout(call));
     start(queue, pick, call, std::max(left, kTryMin), now, out);
     return Passage::kStart;
@@ -85,7 +88,7 @@ Engine::State::Passage Engine::State::begin_next(Pool& pool, const Order::Pick& 
     sync_ring(queue, now);
     return Passage::kAgain;
   }
-  Job& job = jobs_.at(queue.window.front().second);
+  Job& job = jobs_.at(*next_job(queue));
   const Duration timeout = time_left(job, *queue.account->plan, now);
   if (timeout > Duration{0}) {
     start(queue, pick, job, timeout, now, out);
@@ -151,6 +154,8 @@ void Engine::State::start(Queue& queue, const Order::Pick& pick, Job& job, Durat
               .timer = {}};
   if (pool.gate) {
     attempt.pass = pool.gate->begin(row.account, row.hold->amounts[policy::Meter::kTokens], now.mono);
+  } else {
+    pool.ungated = now.mono;
   }
   if (options_.fault == Fault::kCreditNeverSpent) attempt.pick.owed = false;
   pool.order.started(attempt.pick, attempt.charged);
@@ -210,9 +215,9 @@ void Engine::State::set_timer(Try& attempt) {
 // Gives back the slot and makes the charge what was really taken.
 void Engine::State::release(Try& attempt, Gate::Verdict verdict, std::optional<std::int64_t> used,
                             std::optional<Duration> retry_after, Timestamp now) {
-  if (attempt.pass && attempt.pool->gate) {
-    attempt.pool->gate->end(*attempt.pass, used.value_or(attempt.pass->tokens), verdict, retry_after,
-                            now.mono);
+  if (attempt.pass && attempt.pool->memory) {
+    attempt.pool->memory->end(*attempt.pass, used.value_or(attempt.pass->tokens), verdict, retry_after,
+                              now.mono);
     if (!attempt.pool->kept_out.empty()) reopen(*attempt.pool, now);
   }
   account_for(*attempt.pool, now);
@@ -251,10 +256,12 @@ bool Engine::State::settle(TryId try_id, TryOutcome outcome, Timestamp now, Chan
   }
   Try attempt = it->second;
   tries_.erase(it);
+  if (options_.fault == Fault::kCancelBreaks && attempt.stop_sent) attempt.timed_out = true;
+  const Gate::Verdict verdict = verdict_of(outcome, attempt);
   if (!attempt.lost) {
     const auto* failed = std::get_if<TryFailed>(&outcome);
-    release(attempt, verdict_of(outcome, attempt.stop_sent), tokens_used(outcome),
-            failed != nullptr ? failed->retry_after : std::nullopt, now);
+    release(attempt, verdict, tokens_used(outcome), failed != nullptr ? failed->retry_after : std::nullopt,
+            now);
   }
 
   const auto found = jobs_.find(attempt.job);
@@ -269,7 +276,7 @@ bool Engine::State::settle(TryId try_id, TryOutcome outcome, Timestamp now, Chan
       if (failed->lost && !job.call) {
         lose(job, try_id, failed->message, now, out);
       } else {
-        fail_attempt(job, std::move(*failed), attempt, now, out);
+        fail_attempt(job, std::move(*failed), attempt, verdict, now, out);
       }
     } else if (auto* back = std::get_if<TryHandedBack>(&outcome); back != nullptr && !job.call) {
       const bool fits = charge_failed(job, try_id, EntryKind::kFailed, back->billed, now, out);
@@ -285,7 +292,7 @@ bool Engine::State::settle(TryId try_id, TryOutcome outcome, Timestamp now, Chan
                                                  : "the attempt stopped without being asked to",
                     .retry_after = {},
                     .billed = stopped != nullptr ? stopped->billed : std::get<TryHandedBack>(outcome).billed},
-                   attempt, now, out);
+                   attempt, verdict, now, out);
     }
   } else {
     correct_late(try_id, outcome, now, out);
@@ -333,11 +340,11 @@ Duration Engine::State::retry_delay(const Job& job, const policy::Backoff& backo
   return std::max(Duration{micros}, asked);
 }
 
-void Engine::State::fail_attempt(Job& job, TryFailed outcome, const Try& attempt, Timestamp now,
-                                 Changes& out) {
+void Engine::State::fail_attempt(Job& job, TryFailed outcome, const Try& attempt, Gate::Verdict verdict,
+                                 Timestamp now, Changes& out) {
   JobRow& row = job.row;
   const bool fits = charge_failed(job, attempt.id, EntryKind::kFailed, outcome.billed, now, out);
-  if (verdict_of(outcome, false) == Gate::Verdict::kFailed) note_canary(job, false, now, out);
+  if (verdict == Gate::Verdict::kFailed) note_canary(job, false, now, out);
   if (fits && fall_back(job, outcome, attempt, now, out)) return;
   const policy::Plan& plan = *job.account->plan;
   const auto& own = plan.retry.by_class[static_cast<std::size_t>(outcome.failure)];
@@ -370,7 +377,7 @@ void Engine::State::fail_attempt(Job& job, TryFailed outcome, const Try& attempt
   schedule(job, nullptr, now, out);
 }
 
-// What its tries cost so far leaves too little for another one.
+// What its tries cost so far, or what is held for other work, leaves too little for another one.
 void Engine::State::fail_unaffordable(Job& job, Timestamp now, Changes& out) {
   fail_job(job,
            {.code = error_code_name(ErrorCode::kCostCapReached),

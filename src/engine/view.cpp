@@ -174,7 +174,7 @@ std::optional<QueueView> Engine::State::queue_view(const JobRow& row, Timestamp 
   if (row.state == JobState::kScheduled) {
     view.waiting_for = wants_quota ? WaitingFor::kQuota : WaitingFor::kSchedule;
     until_due = std::max<std::int64_t>(0, (row.due_at - now.wall).count());
-  } else if (draining_ || (queue != nullptr && (queue->pool->slots == 0 || queue->pool->paused))) {
+  } else if (draining_ || (queue != nullptr && (is_out(*queue->pool, row.provider)))) {
     view.waiting_for = WaitingFor::kPaused;
   } else {
     const auto kept = queue != nullptr ? blocked(*queue, now) : std::nullopt;
@@ -204,7 +204,7 @@ std::shared_ptr<const LimitReached> Engine::State::limit_at_work(const JobRow& r
   const bool ended_by_limit = row.error && (row.error->code == error_code_name(ErrorCode::kCostCapReached) ||
                                             row.error->code == error_code_name(ErrorCode::kQuotaExceeded));
   if (refused_when_due || ended_by_limit) {
-    const auto want = want_of(row);
+    const auto want = want_of(row, route_today(row));
     const auto error = want ? refusal(account, *want, now) : std::nullopt;
     return error ? error->limit : nullptr;
   }
@@ -247,7 +247,7 @@ Why Engine::State::why(const JobRow& row, Timestamp now) const {
   const Pool& pool = *it->second;
   why.pool_running = pool.running;
   why.pool_slots = pool.slots;
-  why.pool_paused = pool.paused;
+  why.pool_paused = pool.paused || pool.paused_providers.contains(row.provider);
   if (pool.pull) {
     const auto own = pool.own_claims.find(row.account);
     why.pool_claims = pool.claims.size() + (own != pool.own_claims.end() ? own->second.size() : 0);
@@ -397,7 +397,9 @@ bool Engine::State::may_start_job(const Queue& queue, Timestamp now) const {
   const Account& account = *queue.account;
   const auto& cap = account.plan->limits.concurrent_jobs;
   if (cap && account.running >= *cap) return false;
-  const JobRow& first = jobs_.at(queue.window.front().second).row;
+  const auto next = next_job(queue);
+  if (!next) return false;
+  const JobRow& first = jobs_.at(*next).row;
   const std::int64_t tokens = first.hold ? first.hold->amounts[policy::Meter::kTokens] : 0;
   return std::ranges::all_of(payers(account), [&](const Payer* payer) {
     if (payer == nullptr) return true;
@@ -419,7 +421,7 @@ std::optional<JobId> Engine::State::startable(Timestamp now) const {
     for (const auto& queue : account->queues) {
       const Pool& pool = *queue->pool;
       if (pool.pull && !claimed(pool, id)) continue;
-      if (pool.paused || pool.running >= pool.slots || (queue->calls.empty() && !may_start_job(*queue, now)))
+      if (pool.paused || pool.running >= pool.slots || (!next_call(*queue) && !may_start_job(*queue, now)))
         continue;
       const auto configured = policy_->pools.find(pool.name);
       const std::uint32_t headroom = configured != policy_->pools.end() ? configured->second.headroom : 0;

@@ -14,8 +14,8 @@
 
 namespace turnpike::net {
 
-constexpr std::size_t kIdlePerHostMax = 8;
-constexpr std::size_t kIdleMax = 256;
+constexpr std::size_t kIdlePerHostMax = 64;
+constexpr std::size_t kIdleMax = 512;
 constexpr std::chrono::seconds kIdleTime{30};
 
 // A service of the io_context: it goes with it, whatever outlives it. What has been idle too long is closed

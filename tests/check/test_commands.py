@@ -148,29 +148,70 @@ def test_setup_refuses_a_purpose_that_it_does_not_know(machine):
     assert machine("everything")[0] == 2
 
 
-def test_tidy_looks_again_only_at_what_changed(tmp_path):
-    write_program(tmp_path / "tools/clang-tidy-19", '#!/bin/sh\ncase $1 in --version) echo 19 ;; *) echo "${5##*/}" >> seen;'
-                  ' if grep -q bad "$5"; then echo "$5:1: error: bad"; exit 1; fi ;; esac\n')
-    for name, text in {"src/a/a.cpp": '#include "a/a.h"\n', "src/a/b.cpp": "int b;\n", "src/a/a.h": "int a;\n",
-                       ".clang-tidy": "", "build/compile_commands.json": "[" + ",".join(
-                           f'{{"file": "{tmp_path}/src/a/{n}.cpp", "command": "c"}}' for n in "ab") + "]"}.items():
+TIDY_STAND_IN = r"""#!/bin/sh
+# Notes what it looks at, a group as its files; finds fault with `bad`, and with what stands twice in a group.
+case $1 in --version) echo 19; exit ;; esac
+case $5 in
+*/groups/*) set -- $(sed -n 's/^#include "\([^"]*\)".*/\1/p' "$5") ;;
+*) set -- "$5" ;;
+esac
+names=; for file; do names="$names+${file##*/}"; done; echo "${names#+}" >> seen
+if grep -Hn bad "$@"; then exit 1; fi
+[ -z "$(cat "$@" | sort | uniq -d)" ] || { echo "error: redefinition"; exit 1; }
+"""
+
+
+@pytest.fixture(name="tidy")
+def tidy_of_a_project(tmp_path):
+    """scripts/tidy in a project of three files: its status, what clang-tidy was shown, and what it said."""
+    write_program(tmp_path / "tools/clang-tidy-19", TIDY_STAND_IN)
+    for name, text in {"src/a/a.cpp": '#include "a/a.h"\n', "src/a/b.cpp": "int b;\n", "src/a/c.cpp": "int c;\n",
+                       "src/a/a.h": "int a;\n", ".clang-tidy": "", "build/compile_commands.json": "[" + ",".join(
+                           f'{{"file": "{tmp_path}/src/a/{n}.cpp", "command": "c"}}' for n in "abc") + "]"}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     (tmp_path / "scripts").mkdir()
     shutil.copy(SCRIPTS / "tidy", tmp_path / "scripts/tidy")
 
-    def tidy():
+    def run(*files):
         (tmp_path / "seen").write_text("")
-        done = subprocess.run([tmp_path / "scripts/tidy"], capture_output=True, text=True, timeout=30, check=False,
-                              env=os.environ | {"PATH": f"{tmp_path}/tools:/usr/bin:/bin"})
+        done = subprocess.run([tmp_path / "scripts/tidy", *files], capture_output=True, text=True, timeout=30, check=False,
+                              cwd=tmp_path, env=os.environ | {"PATH": f"{tmp_path}/tools:/usr/bin:/bin"})
         return done.returncode, sorted((tmp_path / "seen").read_text().split()), done.stdout
 
-    assert tidy()[:2] == (0, ["a.cpp", "b.cpp"])
+    return run
+
+
+def test_tidy_looks_again_only_at_what_changed(tidy, tmp_path):
+    assert tidy()[:2] == (0, ["a.cpp+b.cpp+c.cpp"])
     assert tidy()[:2] == (0, [])
     (tmp_path / "src/a/a.h").write_text("int a2;\n")
     assert tidy()[:2] == (0, ["a.cpp"])
     (tmp_path / "src/a/b.cpp").write_text("bad\n")
     assert tidy()[:2] == (1, ["b.cpp"])
     assert tidy()[:2] == (1, ["b.cpp"])  # what failed is looked at again
-    (tmp_path / "src/a/c.cpp").write_text("int c;\n")
-    assert "src/a/c.cpp:1: is compiled by no target" in tidy()[2]
+    (tmp_path / "src/a/d.cpp").write_text("int d;\n")
+    assert "src/a/d.cpp:1: is compiled by no target" in tidy()[2]
+
+
+def test_tidy_finds_the_file_at_fault_in_a_group(tidy, tmp_path):
+    (tmp_path / "src/a/b.cpp").write_text("bad\n")
+    status, seen, said = tidy()
+    assert (status, seen) == (1, ["a.cpp", "a.cpp+b.cpp+c.cpp", "b.cpp", "c.cpp"])
+    assert "src/a/b.cpp:1:bad" in said and "3 files, 3 looked at, 1 with offences" in said
+
+
+def test_tidy_looks_at_files_alone_that_do_not_compile_together(tidy, tmp_path):
+    for name in "bc":
+        (tmp_path / f"src/a/{name}.cpp").write_text("twice\n")
+    assert tidy()[:2] == (0, ["a.cpp", "a.cpp+b.cpp+c.cpp", "b.cpp", "c.cpp"])
+
+
+def test_tidy_keeps_files_apart_that_define_the_same(tidy, tmp_path):
+    for name in "bc":
+        (tmp_path / f"src/a/{name}.cpp").write_text(f"namespace {{\nint helper({'int' * (name == 'b')}) {{ return 1; }}\n}}\n")
+    assert tidy()[:2] == (0, ["a.cpp+b.cpp", "c.cpp"])
+
+
+def test_tidy_looks_alone_at_a_file_that_is_named(tidy):
+    assert tidy("src/a/a.cpp", "src/a/b.cpp")[:2] == (0, ["a.cpp", "b.cpp"])

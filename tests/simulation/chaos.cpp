@@ -364,6 +364,7 @@ void run_seed(const SeedOptions& options, Tally& tally, std::uint32_t& step) {
   if (options.seed % kCrowdEvery == kCrowdEvery / 2) return run_crowd(options, tally, step);
   if (options.seed % 16 == 7) return run_positions(options, tally, step);
   if (options.seed % 16 == 15) return run_shares(options, tally, step);
+  if (options.seed % 8 == 3) return run_gateway(options, tally, step);
   run_chaos(options, tally, step);
 }
 

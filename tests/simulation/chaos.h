@@ -23,5 +23,6 @@ void run_chaos(const SeedOptions& options, Tally& tally, std::uint32_t& step);
 void run_positions(const SeedOptions& options, Tally& tally, std::uint32_t& step);
 void run_crowd(const SeedOptions& options, Tally& tally, std::uint32_t& step);
 void run_shares(const SeedOptions& options, Tally& tally, std::uint32_t& step);
+void run_gateway(const SeedOptions& options, Tally& tally, std::uint32_t& step);
 
 }  // namespace turnpike::simulation

@@ -81,6 +81,12 @@ const char* seen_name(Seen what) {
       "periods closed",
       "debts",
       "crowds",
+      "fallbacks",
+      "raises",
+      "raises refused",
+      "breakers opened",
+      "probes of upstreams",
+      "providers removed",
   };
   return kNames[static_cast<std::size_t>(what)];
 }

@@ -85,6 +85,12 @@ enum class Seen : std::uint8_t {
   kPeriodsClosed,
   kDebts,
   kCrowds,
+  kFallbacks,
+  kRaises,
+  kRaisesRefused,
+  kBreakersOpened,
+  kProbes,
+  kProvidersRemoved,
   kCount,
 };
 constexpr std::size_t kSeenCount = static_cast<std::size_t>(Seen::kCount);

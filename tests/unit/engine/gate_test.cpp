@@ -24,7 +24,7 @@ class GateTest : public ::testing::Test {
     made.keys = std::move(keys);
     return made;
   }
-  void shape(const policy::Provider& made, bool full = false) { gate_.reshape(made, full, now_); }
+  void shape(const policy::Provider& made) { gate_.reshape(made, now_); }
   bool open(std::int64_t tokens = 0) const { return gate_.room(AccountId{1}, tokens, now_).open; }
   Duration wait(std::int64_t tokens = 0) const { return gate_.room(AccountId{1}, tokens, now_).wait; }
   Gate::Pass begin(std::int64_t tokens = 0, std::uint64_t account = 1) {
@@ -142,11 +142,12 @@ TEST_F(GateTest, ConcurrencyOfAKeyIsGivenBackWhenItsTryEnds) {
 TEST_F(GateTest, AfterARestartItsLogsAreFull) {
   policy::Provider made = provider({{.name = "a", .requests_per_minute = 5, .tokens_per_minute = 100}});
   made.limit = policy::UpstreamLimit{.requests = 15, .per = seconds(30)};
-  shape(made, true);
-  EXPECT_FALSE(open(1));
+  gate_ = Gate(now_);
+  shape(made);
+  EXPECT_EQ(wait(1), minutes(1));
   now_ += seconds(30);
-  EXPECT_FALSE(open(1));
-  now_ += seconds(30) + milliseconds(250);
+  EXPECT_EQ(wait(1), seconds(30)) << "the upstream's time has passed, the key's has not";
+  now_ += seconds(30);
   EXPECT_TRUE(open(1));
 }
 
@@ -171,6 +172,144 @@ TEST_F(GateTest, ALimitThatIsNewCountsWhatBeganBeforeIt) {
   made.limit = policy::UpstreamLimit{.requests = 2, .per = minutes(1)};
   shape(made);
   EXPECT_EQ(wait(), minutes(1));
+}
+
+TEST_F(GateTest, AfterARestartWhatIsNotKnownCountsFromThenOnAndNoLonger) {
+  gate_ = Gate(now_);
+  now_ += seconds(20);
+  policy::Provider made = provider({{.name = "a", .requests_per_minute = 5}});
+  made.limit = policy::UpstreamLimit{.requests = 15, .per = minutes(2)};
+  shape(made);
+  EXPECT_EQ(wait(), seconds(100)) << "first used some time after the restart";
+  now_ += seconds(100);
+  EXPECT_TRUE(open());
+  made.keys.push_back({.name = "b", .requests_per_minute = 5});
+  made.limit->per = minutes(5);
+  shape(made);
+  EXPECT_EQ(wait(), minutes(3)) << "a longer time counts from the restart, too";
+}
+
+TEST_F(GateTest, AKeyThatIsAddedSoonAfterARestartIsFull) {
+  gate_ = Gate(now_);
+  policy::Provider made = provider({{.name = "a", .concurrency = 1}});
+  shape(made);
+  begin();
+  now_ += seconds(10);
+  made.keys.push_back({.name = "b", .requests_per_minute = 100, .tokens_per_minute = 1'000'000});
+  shape(made);
+  EXPECT_EQ(wait(), seconds(50));
+  now_ += seconds(50);
+  EXPECT_TRUE(open(5));
+}
+
+TEST_F(GateTest, ALimitThatIsLoweredAndRaisedAgainForgetsNothing) {
+  policy::Provider made = provider();
+  made.limit = policy::UpstreamLimit{.requests = 10, .per = minutes(1)};
+  shape(made);
+  for (int i = 0; i < 10; ++i) {
+    end(begin());
+    now_ += seconds(1);
+  }
+  EXPECT_EQ(wait(), seconds(50));
+  made.limit->requests = 2;
+  shape(made);
+  EXPECT_EQ(wait(), seconds(58));
+  made.limit->requests = 10;
+  shape(made);
+  EXPECT_EQ(wait(), seconds(50));
+  now_ += seconds(55);
+  EXPECT_TRUE(open());
+  made.limit->per = minutes(2);
+  shape(made);
+  EXPECT_EQ(wait(), seconds(55)) << "what was over for a minute is not for two";
+}
+
+TEST_F(GateTest, MoreStartsThanAreRememberedCountAsUnknown) {
+  policy::Provider made = provider();
+  made.limit = policy::UpstreamLimit{.requests = 100'000, .per = seconds(1)};
+  shape(made);
+  for (int i = 0; i < 150'000; ++i) {
+    now_ += std::chrono::microseconds(20);
+    end(begin());
+  }
+  made.limit->per = minutes(1);
+  shape(made);
+  EXPECT_EQ(wait(), minutes(1) - std::chrono::microseconds(20) * 99'999);
+}
+
+TEST_F(GateTest, WhatLeavesThePolicyAndComesBackIsStillKnown) {
+  policy::Provider made = provider({{.name = "a", .requests_per_minute = 1, .tokens_per_minute = 100}});
+  made.limit = policy::UpstreamLimit{.requests = 2, .per = minutes(3)};
+  made.breaker = policy::Breaker{.failures = 1, .cool_down = seconds(100)};
+  shape(made);
+  end(begin(50), Verdict::kFailed);
+  policy::Provider bare = provider({{.name = "b"}});
+  shape(bare);
+  EXPECT_TRUE(open()) << "its breaker is gone, and another key is there";
+  end(begin(), Verdict::kLimited, seconds(90));
+  now_ += seconds(10);
+  made.breaker.reset();
+  shape(made);
+  EXPECT_EQ(wait(60), seconds(170)) << "what began without the limit was not counted";
+  made.limit.reset();
+  shape(made);
+  EXPECT_EQ(wait(10), seconds(50)) << "the key has had its one request";
+  shape(bare);
+  EXPECT_EQ(wait(), seconds(80)) << "and the other one cools down";
+  made.keys[0].requests_per_minute = 10;
+  shape(made);
+  EXPECT_EQ(wait(60), seconds(50) + milliseconds(250)) << "of 100 tokens 50 are gone";
+  EXPECT_TRUE(open(50));
+}
+
+TEST_F(GateTest, AnOpenBreakerIsOpenWhenItComesBack) {
+  policy::Provider made = provider();
+  made.breaker = policy::Breaker{.failures = 2, .cool_down = seconds(100)};
+  shape(made);
+  end(begin(), Verdict::kFailed);
+  end(begin(), Verdict::kFailed);
+  const auto without = provider();
+  shape(without);
+  EXPECT_TRUE(open());
+  now_ += seconds(10);
+  shape(made);
+  EXPECT_EQ(wait(), seconds(90));
+}
+
+TEST_F(GateTest, AProbeOfBeforeDoesNotEndTheOneThatLooksNow) {
+  policy::Provider made = provider();
+  made.breaker = policy::Breaker{.failures = 1, .cool_down = seconds(10)};
+  shape(made);
+  end(begin(), Verdict::kFailed);
+  now_ += seconds(10);
+  const auto before = begin();
+  shape(provider());
+  end(begin(), Verdict::kServed);
+  shape(made);
+  end(begin(), Verdict::kFailed);
+  now_ += seconds(10);
+  const auto probe = begin();
+  EXPECT_FALSE(open());
+  end(before, Verdict::kUnknown);
+  EXPECT_FALSE(open()) << "one still looks";
+  end(probe, Verdict::kServed);
+  EXPECT_TRUE(open());
+}
+
+TEST_F(GateTest, MoreTokensOfATryThatRunsCountFromWhenTheyAreTaken) {
+  shape(provider({{.name = "a", .tokens_per_minute = 1'000}}));
+  auto pass = begin(100);
+  now_ += seconds(59);
+  gate_.raise(pass, 800, now_);
+  EXPECT_FALSE(open(200));
+  now_ += seconds(2);
+  EXPECT_TRUE(open(200)) << "the first hundred are a minute old";
+  EXPECT_FALSE(open(201));
+  const auto other = begin(200);
+  gate_.end(pass, 500, Verdict::kServed, {}, now_);
+  EXPECT_TRUE(open(400)) << "it did not use 400 of them";
+  EXPECT_FALSE(open(401));
+  end(other);
 }
 
 }  // namespace

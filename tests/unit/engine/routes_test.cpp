@@ -10,6 +10,7 @@ using policy::FailureClass;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
+using ::testing::UnorderedElementsAre;
 
 class Routes : public EngineTest {
  protected:
@@ -62,6 +63,10 @@ class Routes : public EngineTest {
     engine_->set_overlay(std::make_shared<const policy::Overlay>(std::move(value)), now_, out);
     keep(out);
   }
+  bool breaker_open(const std::string& pool) const {
+    const auto pools = engine_->stats().pools;
+    return std::ranges::find(pools, pool, &Engine::PoolStats::name)->breaker_open;
+  }
   std::vector<std::string> started() const {
     std::vector<std::string> providers;
     for (const auto& start : effects<StartTry>()) providers.push_back(start.row.provider);
@@ -70,6 +75,121 @@ class Routes : public EngineTest {
 
   AccountId owner_;
 };
+
+TEST_F(Routes, ACancelSaysNothingOfTheUpstream) {
+  for (int i = 0; i < 3; ++i) {
+    const JobId id = submit(routed({"a"}));
+    const TryId live = row(id).current_try;
+    ASSERT_TRUE(cancel(id));
+    settle(live, i == 0 ? TryOutcome(TryFailed{.failure = FailureClass::kTransient,
+                                               .message = "the connection was closed",
+                                               .retry_after = {}})
+                        : TryOutcome(TryStopped{.billed = Usage{}}));
+  }
+  EXPECT_FALSE(breaker_open("a"));
+  const JobId fresh = submit(routed({"a"}));
+  EXPECT_EQ(state(fresh), JobState::kProcessing);
+}
+
+TEST_F(Routes, ATimeoutIsAFailureOfTheUpstreamAlthoughItIsCancelledThen) {
+  for (int i = 0; i < 2; ++i) {
+    NewJob made = routed({"a"});
+    made.options.timeout = seconds(5);
+    const JobId id = submit(made);
+    const TryId live = row(id).current_try;
+    pass(seconds(11));
+    ASSERT_THAT(effects<StopTry>(), SizeIs(1));
+    if (i == 1) ASSERT_TRUE(cancel(id));
+    settle(live, TryStopped{.billed = Usage{}});
+  }
+  EXPECT_TRUE(breaker_open("a"));
+}
+
+TEST_F(Routes, AProbeThatIsCancelledIsGivenBack) {
+  for (int i = 0; i < 2; ++i) fails(row(submit(routed({"a"}))).current_try, FailureClass::kTransient);
+  pass(seconds(30));
+  EXPECT_TRUE(breaker_open("a")) << "one of the two looks, the other waits";
+  const JobId probe = running();
+  const TryId live = row(probe).current_try;
+  ASSERT_TRUE(cancel(probe));
+  settle(live, TryStopped{.billed = Usage{}});
+  ASSERT_TRUE(running()) << "the other looks now";
+  complete(running());
+  EXPECT_FALSE(breaker_open("a"));
+}
+
+TEST_F(Routes, ATryThatIsLostSaysNothingOfTheUpstream) {
+  for (int i = 0; i < 2; ++i) {
+    const JobId id = submit(routed({"a"}));
+    settle(
+        row(id).current_try,
+        TryFailed{
+            .failure = FailureClass::kTransient, .message = "not heard of", .retry_after = {}, .lost = true});
+    EXPECT_EQ(state(id), JobState::kProcessing);
+    pass(options_.lease + seconds(1));
+    EXPECT_EQ(row(id).lost, 2U);
+    complete(id);
+  }
+  EXPECT_FALSE(breaker_open("a"));
+}
+
+TEST_F(Routes, AGateOutlivesThePolicyThatLeavesItOut) {
+  policy_.providers["c"].limit = policy::UpstreamLimit{.requests = 1, .per = minutes(10)};
+  const policy::Policy whole = policy_;
+  begin(policy_);
+  owner_ = account("u", "low");
+  complete(submit(routed({"c"})));
+  policy_.providers.erase("c");
+  policy_.pools.erase("c");
+  apply();
+  pass(minutes(2));
+  policy_ = whole;
+  apply();
+  const JobId waits = submit(routed({"c"}));
+  EXPECT_EQ(view(waits).waiting_for, WaitingFor::kProviderLimit);
+  pass(minutes(8) - seconds(1));
+  EXPECT_EQ(state(waits), JobState::kQueued);
+  pass(seconds(1));
+  EXPECT_EQ(state(waits), JobState::kProcessing);
+}
+
+TEST_F(Routes, WhatBeganWithoutBoundsCountsWhenTheyCome) {
+  policy::Provider& provider = policy_.providers["c"];
+  provider.kind = policy::ProviderKind::kExec;
+  provider.breaker.reset();
+  begin(policy_);
+  owner_ = account("u", "low");
+  complete(submit(routed({"c"})));
+  pass(seconds(20));
+  policy_.providers["c"].limit = policy::UpstreamLimit{.requests = 3, .per = minutes(1)};
+  apply();
+  const JobId waits = submit(routed({"c"}));
+  EXPECT_EQ(state(waits), JobState::kQueued) << "it may have been any number";
+  pass(seconds(40));
+  EXPECT_EQ(state(waits), JobState::kProcessing);
+}
+
+TEST_F(Routes, AfterARestartAPoolIsFullFromTheRestartOn) {
+  policy_.providers["c"].limit = policy::UpstreamLimit{.requests = 3, .per = minutes(1)};
+  begin(policy_);
+  owner_ = account("u", "low");
+  restart();
+  pass(seconds(45));
+  const JobId soon = submit(routed({"c"}));
+  EXPECT_EQ(state(soon), JobState::kQueued);
+  pass(seconds(15));
+  EXPECT_EQ(state(soon), JobState::kProcessing);
+  complete(soon);
+  policy_.providers["d"] = policy_.providers["c"];
+  policy_.providers["d"].name = policy_.providers["d"].pool = "d";
+  policy_.providers["d"].limit->per = minutes(2);
+  policy_.pools["d"] = {.name = "d", .slots = 2, .headroom = 0};
+  apply();
+  const JobId added = submit(routed({"d"}));
+  EXPECT_EQ(state(added), JobState::kQueued) << "a minute after the restart";
+  pass(minutes(1));
+  EXPECT_EQ(state(added), JobState::kProcessing);
+}
 
 TEST_F(Routes, AFailedTryGoesOnAtTheNextUpstreamWithinItsAttempt) {
   const JobId id = submit(routed({"a", "b"}));
@@ -307,6 +427,88 @@ TEST_F(Routes, ZeroTokensAreAnAnswerAndSilenceIsNone) {
   EXPECT_EQ(used_after({{"tokens_in", 0}, {"tokens_out", 0}}), 0);
   EXPECT_EQ(used_after({{"tokens_out", -1}}), 60) << "an absurd amount says nothing";
   EXPECT_EQ(used_after({}), 120);
+}
+
+TEST_F(Routes, WhoWaitsAtTheLastStepGoesBackWhereThatIsAway) {
+  policy::Overlay paused;
+  paused.paused_providers.insert("a");
+  overlay(paused);
+  std::vector<JobId> ids;
+  for (int i = 0; i < 3; ++i) ids.push_back(submit(routed({"a", "b"})));
+  ASSERT_EQ(row(ids[2]).state, JobState::kQueued);
+  ASSERT_EQ(row(ids[2]).pool, "b");
+  paused.paused_providers = {"b"};
+  overlay(paused);
+  complete(ids[0]);
+  EXPECT_EQ(row(ids[2]).provider, "a");
+  EXPECT_EQ(row(ids[2]).state, JobState::kProcessing);
+  EXPECT_EQ(engine_->startable(now_), std::nullopt);
+}
+
+TEST_F(Routes, WhoWaitsForAPoolThatIsRemovedGoesElsewhere) {
+  for (int i = 0; i < 2; ++i) submit(routed({"a"}));
+  const JobId alone = submit(routed({"a"}));
+  const JobId either = submit(routed({"a", "b"}));
+  NewCall waits;
+  ASSERT_FALSE(call({"a", "b"}, waits)->started);
+  ASSERT_EQ(row(either).pool, "a");
+  policy_.providers.erase("a");
+  policy_.pools.erase("a");
+  apply();
+  EXPECT_THAT(started(), UnorderedElementsAre("b", "b"));
+  EXPECT_EQ(row(either).state, JobState::kProcessing);
+  EXPECT_EQ(view(alone).waiting_for, WaitingFor::kPaused);
+}
+
+TEST_F(Routes, WhoWaitsForAPoolThatIsRemovedGoesWhenTheOtherIsBack) {
+  for (int i = 0; i < 2; ++i) submit(routed({"a"}));
+  const JobId either = submit(routed({"a", "b"}));
+  policy::Overlay paused;
+  paused.paused_providers.insert("b");
+  overlay(paused);
+  policy_.providers.erase("a");
+  policy_.pools.erase("a");
+  apply();
+  EXPECT_EQ(row(either).pool, "a");
+  overlay({});
+  pass(seconds(6));
+  EXPECT_EQ(row(either).state, JobState::kProcessing);
+  EXPECT_EQ(row(either).provider, "b");
+}
+
+TEST_F(Routes, APausedProviderInSharedSlotsHoldsItsOwnWorkBack) {
+  policy_.providers["other"] = policy_.providers["provider"];
+  policy_.providers["other"].pool = "pool";
+  begin(policy_);
+  owner_ = account("u", "low");
+  const auto of = [this](const std::string& provider, const std::vector<std::string>& then = {}) {
+    policy::Route made = *route({"pool"});
+    made.candidates[0].provider = provider;
+    for (const auto& each : route(then)->candidates) made.candidates.push_back(each);
+    NewJob fresh = job(owner_);
+    fresh.route = std::make_shared<const policy::Route>(std::move(made));
+    return submit(std::move(fresh));
+  };
+  const JobId runs = of("other");
+  const JobId held_back = of("provider");
+  const JobId either = of("provider", {"b"});
+  const JobId behind = of("other");
+  policy::Overlay paused;
+  paused.paused_providers.insert("provider");
+  overlay(paused);
+  EXPECT_EQ(row(either).provider, "b");
+  EXPECT_EQ(state(either), JobState::kProcessing);
+  complete(runs);
+  EXPECT_EQ(state(held_back), JobState::kQueued);
+  EXPECT_EQ(view(held_back).waiting_for, WaitingFor::kPaused);
+  EXPECT_TRUE(engine_->why(row(held_back), now_).pool_paused);
+  EXPECT_EQ(state(behind), JobState::kProcessing) << "the slots are another's, too";
+  EXPECT_EQ(row(of("provider", {"b"})).provider, "b");
+  complete(behind);
+  EXPECT_EQ(state(held_back), JobState::kQueued);
+  EXPECT_EQ(engine_->startable(now_), std::nullopt);
+  overlay({});
+  EXPECT_EQ(state(held_back), JobState::kProcessing);
 }
 
 }  // namespace
