@@ -385,7 +385,14 @@ struct Server {
   std::uint32_t connections_max = 10'000;
   std::uint32_t header_bytes_max = 16 * 1024;
   std::uint64_t body_bytes_max = 1ULL << 20;
-  Duration idle_timeout = std::chrono::seconds(60);  // between requests
+  std::uint32_t sockets_max = 5'000;  // WebSockets open at once; they are among the connections
+  std::uint32_t sockets_per_account = 100;
+  std::uint32_t socket_subscriptions_max = 100;        // of each
+  std::uint64_t socket_message_bytes_max = 16 * 1024;  // that a client sends
+  // Pages that may open a WebSocket beside those of the server's own host: "https://app.example", or "*".
+  std::vector<std::string> origins;
+  // Between requests; and how long a WebSocket may be silent, which is asked after half of it.
+  Duration idle_timeout = std::chrono::seconds(60);
   Duration read_timeout =
       std::chrono::seconds(20);  // from a request's first byte to its last (slow senders are cut)
   Duration drain_timeout = std::chrono::seconds(30);  // running attempts after SIGTERM
