@@ -19,6 +19,7 @@
 #include "api/json.h"
 #include "api/keys.h"
 #include "api/request_record.h"
+#include "api/sockets.h"
 #include "api/tickets.h"
 #include "api/wire_fields.h"
 #include "base/ids.h"
@@ -71,6 +72,7 @@ struct Services {
   KeyStore keys;
   Tickets tickets;
   InFlight in_flight;
+  Sockets sockets;
   RequestCounts counts;
   Wall started;
   std::atomic<bool> ready{false};    // /readyz

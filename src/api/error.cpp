@@ -129,7 +129,7 @@ void append_limit(Buffer& out, const Error& error) {
                  limit.resets_at ? fmt::to_string(*limit.resets_at) : "null");
 }
 
-std::string own_body(const Error& error, const ErrorExtras& extras) {
+std::string own_body(const Error& error, std::string_view fields) {
   Buffer out;
   const std::string_view code = public_code(error.code);
   append(out, "{\"error\":{\"type\":");
@@ -141,7 +141,7 @@ std::string own_body(const Error& error, const ErrorExtras& extras) {
   append_param(out, error);
   fmt::format_to(fmt::appender(out), ",\"doc_url\":\"/docs#error-{}\"", code);
   append_limit(out, error);
-  append(out, extras.fields);
+  append(out, fields);
   append(out, "}}");
   return to_text(out);
 }
@@ -177,7 +177,7 @@ net::Response error_response(const Error& error, Wire wire, const ErrorExtras& e
     response.body = openai_body(error, words, extras);
   } else {
     response.status = status_of(error.code);
-    response.body = own_body(error, extras);
+    response.body = own_body(error, extras.fields);
   }
   response.headers = extras.headers;
   if (response.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer realm=\"turnpike\"");
@@ -189,6 +189,10 @@ net::Response error_response(const Error& error, Wire wire, const ErrorExtras& e
                                   fmt::to_string(std::max<std::int64_t>(kRetryAfterDefault, seconds)));
   }
   return response;
+}
+
+std::string error_text(const Error& error, std::string_view fields) {
+  return own_body(error, fields);
 }
 
 net::Response transport_error(int status, std::string_view message) {

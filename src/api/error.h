@@ -23,6 +23,10 @@ int status_of(ErrorCode code);  // as api.md's table has it
 // x-should-retry.
 net::Response error_response(const Error& error, Wire wire, const ErrorExtras& extras = {});
 
+// The same error object where there is no HTTP answer to put it in: a message over a socket. `fields` as
+// ErrorExtras has them.
+std::string error_text(const Error& error, std::string_view fields = {});
+
 // For what net refuses by itself, before there is a request to speak of.
 net::Response transport_error(int status, std::string_view message);
 

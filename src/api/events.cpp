@@ -3,117 +3,57 @@
 #include <chrono>
 #include <memory>
 #include <utility>
+#include <vector>
 
-#include "api/event_json.h"
+#include "api/event_feed.h"
 #include "api/handlers.h"
 #include "api/render.h"
 
 namespace turnpike::api {
 namespace {
 
-using engine::EventType;
-using engine::JobState;
-
 constexpr std::chrono::seconds kPingEvery{15};
 
 struct Stream {
-  node::Node* node;  // outlives every stream
-  std::shared_ptr<node::Subscription> subscription;
-  std::optional<AccountId> scope;
-  std::optional<JobId> job;              // a stream of one job ends with it
-  std::optional<node::JobView> opening;  // told first
+  Stream(node::Node& node, std::optional<AccountId> scope) : feed(std::make_shared<EventFeed>(node, scope)) {}
+
+  const std::shared_ptr<EventFeed> feed;
+  std::optional<JobId> job;  // a stream of one job ends with it
+  std::vector<Told> told_first;
 };
 
-EventType type_of_state(JobState state) {
-  switch (state) {
-    case JobState::kScheduled:
-    case JobState::kQueued:
-      return EventType::kJobQueued;
-    case JobState::kProcessing:
-      return EventType::kJobStarted;
-    case JobState::kCompleted:
-      return EventType::kJobCompleted;
-    case JobState::kFailed:
-      return EventType::kJobFailed;
-    case JobState::kCancelled:
-      return EventType::kJobCancelled;
-    case JobState::kExpired:
-      return EventType::kJobExpired;
-  }
-  return EventType::kJobQueued;
-}
-
 // One event of the stream: its name, and where it can be resumed its id.
-void append_event(Buffer& out, std::string_view id, EventType type, std::string_view json) {
-  if (!id.empty()) fmt::format_to(fmt::appender(out), "id: {}\n", id);
-  fmt::format_to(fmt::appender(out), "event: {}\ndata: {}\n\n", engine::event_type_name(type), json);
+void append_event(Buffer& out, const Told& told) {
+  if (!told.id.empty()) fmt::format_to(fmt::appender(out), "id: {}\n", told.id);
+  fmt::format_to(fmt::appender(out), "event: {}\ndata: {}\n\n", engine::event_type_name(told.type),
+                 told.json);
 }
 
-// The state a stream opens with; it has no id of the outbox, so whoever resumes from before it gets it anew.
-std::string opening_text(const node::JobView& job, Wall now) {
+std::string text_of(const std::vector<Told>& all) {
   Buffer out;
-  const EventType type = type_of_state(job.row.state);
-  append_event(out, {}, type, state_json(job, type, now));
+  for (const Told& told : all) append_event(out, told);
   return to_text(out);
-}
-
-// True if the opening state told this already.
-bool told(const node::JobView& opening, const engine::Event& event) {
-  const bool early = event.type == EventType::kJobQueued || event.type == EventType::kJobStarted;
-  if (!early || event.attempt > opening.row.attempt) return false;
-  return event.attempt < opening.row.attempt || event.type == EventType::kJobQueued ||
-         opening.row.state == JobState::kProcessing;
-}
-
-// The text of a page of events; sets `ended` once a stream of one job has come to the job's end.
-boost::asio::awaitable<std::string> page_text(const Stream& stream,
-                                              const std::vector<journal::StoredEvent>& events, bool& ended) {
-  Buffer out;
-  for (const auto& stored : events) {
-    if (stream.opening && told(*stream.opening, stored.event)) continue;
-    std::optional<node::JobView> job;
-    if (stream.job && node::is_end(stored.event.type)) {
-      ended = true;
-      auto reading = stream.node->job(*stream.job, stream.scope, true);
-      auto found = co_await std::move(reading);
-      // Queued again on request since: this end was not the last word.
-      if (found && !engine::ended(found->row.state)) ended = false;
-      if (found) job = *std::move(found);
-    }
-    append_event(out, to_string(stored.id), stored.event.type, event_json(stored, job ? &*job : nullptr));
-  }
-  co_return to_text(out);
 }
 
 boost::asio::awaitable<void> run_stream(std::shared_ptr<Stream> stream,
                                         std::shared_ptr<net::BodyWriter> writer) {
-  auto subscription = stream->subscription;
-  writer->on_close([subscription] { subscription->close(); });
-  bool ended = false;
-  std::string text = "retry: 2000\n\n";
-  if (stream->opening) {
-    text += opening_text(*stream->opening, stream->node->now().wall);
-    ended = engine::ended(stream->opening->row.state);
-  }
+  const auto feed = stream->feed;
+  writer->on_close([feed] { feed->close(); });
+  std::string text = "retry: 2000\n\n" + text_of(std::exchange(stream->told_first, {}));
   while (!writer->closed()) {
     if (!text.empty()) {
       auto writing = writer->write(std::move(text));
       const auto written = co_await std::move(writing);
       if (!written) break;
     }
-    if (ended) break;
-    auto waiting = subscription->next(kPingEvery);
-    const auto item = co_await std::move(waiting);
-    if (item.closed || item.lagged) break;  // a client that lagged comes back with its Last-Event-ID
-    if (item.events.empty()) {
-      text = ": ping\n\n";
-      continue;
-    }
-    auto rendering = page_text(*stream, item.events, ended);
-    text = co_await std::move(rendering);
+    if (stream->job && feed->has_ended(*stream->job)) break;
+    auto waiting = feed->next(kPingEvery);
+    const auto news = co_await std::move(waiting);
+    if (news.closed || news.lagged) break;  // a client that lagged comes back with its Last-Event-ID
+    text = news.told.empty() ? ": ping\n\n" : text_of(news.told);
   }
   writer->on_close({});
-  subscription->close();
+  feed->close();
 }
 
 net::Response stream_response(std::shared_ptr<Stream> stream) {
@@ -138,19 +78,6 @@ Result<std::optional<EventId>> last_event_id(const Context& context) {
   return id;
 }
 
-boost::asio::awaitable<Result<std::shared_ptr<Stream>>> open(Context& context, std::optional<JobId> job,
-                                                             std::optional<EventId> after) {
-  auto subscribing = context.node().subscribe(context.scope(), job, after);
-  auto subscription = co_await std::move(subscribing);
-  if (!subscription) co_return std::unexpected(std::move(subscription.error()));
-  auto stream = std::make_shared<Stream>();
-  stream->node = &context.node();
-  stream->subscription = *std::move(subscription);
-  stream->scope = context.scope();
-  stream->job = job;
-  co_return stream;
-}
-
 // True if nothing of the job is left to tell after `after`: it has ended, and its end was told.
 boost::asio::awaitable<bool> all_told(Context& context, JobId job, EventId after) {
   Result<journal::Journal::EventPage> page;
@@ -167,10 +94,12 @@ boost::asio::awaitable<bool> all_told(Context& context, JobId job, EventId after
 Handled stream_events(Context& context) {
   const auto after = last_event_id(context);
   if (!after) co_return std::unexpected(after.error());
-  auto opening = open(context, std::nullopt, *after);
-  auto stream = co_await std::move(opening);
-  if (!stream) co_return std::unexpected(std::move(stream.error()));
-  co_return stream_response(*std::move(stream));
+  const auto stream = std::make_shared<Stream>(context.node(), context.scope());
+  std::vector<EventFeed::Subject> everything(1);
+  auto following = stream->feed->follow(std::move(everything), *after);
+  auto followed = co_await std::move(following);
+  if (!followed) co_return std::unexpected(std::move(followed.error().error));
+  co_return stream_response(stream);
 }
 
 Handled stream_job_events(Context& context) {
@@ -178,25 +107,20 @@ Handled stream_job_events(Context& context) {
   if (!id) co_return fail(ErrorCode::kNotFound, "there is no such job", "id");
   const auto after = last_event_id(context);
   if (!after) co_return std::unexpected(after.error());
-  // Subscribed first and read then, so that nothing falls between.
-  auto opening = open(context, id, *after);
-  auto stream = co_await std::move(opening);
-  if (!stream) co_return std::unexpected(std::move(stream.error()));
-  auto reading = context.node().job(*id, context.scope(), true);
-  auto job = co_await std::move(reading);
-  if (!job) {
-    (*stream)->subscription->close();
-    co_return std::unexpected(std::move(job.error()));
-  }
-  if (*after && engine::ended(job->row.state)) {
+  const auto stream = std::make_shared<Stream>(context.node(), context.scope());
+  stream->job = id;
+  std::vector<EventFeed::Subject> job{id};
+  auto following = stream->feed->follow(std::move(job), *after);
+  auto followed = co_await std::move(following);
+  if (!followed) co_return std::unexpected(std::move(followed.error().error));
+  if (*after && followed->all_ended) {
     auto looking = all_told(context, *id, **after);
     if (co_await std::move(looking)) {
-      (*stream)->subscription->close();
       co_return json_response(204, std::string());  // tells an EventSource not to come back
     }
   }
-  if (!*after) (*stream)->opening = *std::move(job);
-  co_return stream_response(*std::move(stream));
+  stream->told_first = std::move(followed->states);
+  co_return stream_response(stream);
 }
 
 }  // namespace turnpike::api

@@ -21,6 +21,8 @@ Handled explain_refusal(Context& context);
 // events.cpp
 Handled stream_job_events(Context& context);
 Handled stream_events(Context& context);
+// socket.cpp
+Handled open_socket(Context& context);
 // artifacts.cpp
 Handled upload_artifact(Context& context);
 Handled serve_artifact(Context& context);

@@ -23,6 +23,7 @@ constexpr std::array kRoutes{
     Route{"GET",    "/api/jobs/{id}/why",          kAccount, kNone,   explain_job},
     Route{"GET",    "/api/jobs/{id}/events",       kTicket,  kNone,   stream_job_events},
     Route{"GET",    "/api/events",                 kTicket,  kNone,   stream_events},
+    Route{"GET",    "/api/ws",                     kTicket,  kNone,   open_socket},
     Route{"GET",    "/api/requests/{id}/why",      kAccount, kNone,   explain_refusal},
     // Artifacts
     Route{"POST",   "/api/artifacts",              kAccount, kUpload, upload_artifact},

@@ -24,6 +24,7 @@ Handled get_metrics(Context& context) {
   append(out, context.node().metrics_text());
   append(out, context.services.outbox.metrics_text());
   if (context.services.traces) append(out, context.services.traces->metrics_text());
+  context.services.sockets.append_text(out);
   context.services.counts.append_text(out);
   net::Response response = json_response(200, out);
   response.content_type = "text/plain; version=0.0.4; charset=utf-8";

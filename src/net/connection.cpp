@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "net/response_head.h"
+#include "net/socket_link.h"
 #include "net/stream_writer.h"
 
 namespace turnpike::net {
@@ -47,6 +48,7 @@ void Connection::arm(Duration time) {
 }
 
 void Connection::expire(SteadyTime now) {
+  if (socket_) socket_->tick(now);
   if (deadline_ > now) return;
   disarm();
   timed_out_ = true;
@@ -55,11 +57,13 @@ void Connection::expire(SteadyTime now) {
 
 void Connection::begin_stop() {
   if (stream_) stream_->close();
-  if (stream_ || reading_) channel_.cancel();
+  if (socket_) socket_->stop();
+  if (stream_ || (reading_ && !was_socket_)) channel_.cancel();
 }
 
 void Connection::cut() {
   if (stream_) stream_->break_off();
+  if (socket_) socket_->break_off();
   boost::system::error_code ignored;
   channel_.socket().shutdown(Channel::Socket::shutdown_both, ignored);
   channel_.cancel();
@@ -222,7 +226,7 @@ asio::awaitable<void> Connection::linger() {
   reading_ = true;
   arm(kLingerMax);
   input_.consume(input_.bytes().size());
-  for (std::size_t dropped = 0; dropped < kLingerBytesMax && !stopping();) {
+  for (std::size_t dropped = 0; dropped < kLingerBytesMax && (was_socket_ || !stopping());) {
     const auto room = input_.room();
     const Io io = co_await channel_.read_some(room.data(), room.size());
     if (io.kind != IoKind::kDone) co_return;

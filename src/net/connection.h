@@ -16,13 +16,15 @@
 namespace turnpike::net {
 
 class StreamWriter;
+class SocketLink;
 
 // Invariants:
 // 1. deadline_ is set only while the coroutine waits for the socket; the sweep then may cancel that wait.
 // 2. What was read and not yet parsed is in input_, at most kReadBytesMax: a client that pipelines waits
 // there
 //    and in the kernel.
-// 3. stream_ is set exactly while a streamed body is being written.
+// 3. stream_ is set exactly while a streamed body is being written, socket_ while the connection is a socket
+//    whose handler runs.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   struct Origin {
@@ -46,6 +48,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
  private:
   friend class StreamWriter;
+  friend class SocketLink;
   enum class Read : std::uint8_t { kRequest, kClosed, kRefused };
 
   boost::asio::awaitable<bool> exchange();  // one request and its answer; true: another may follow
@@ -60,9 +63,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::asio::awaitable<bool> send_file(Response response, bool head_only, bool keep);
   boost::asio::awaitable<bool> send_stream(Response response, bool head_only, bool keep);
   boost::asio::awaitable<bool> run_stream(StreamBody body, std::shared_ptr<StreamWriter> writer);
+  boost::asio::awaitable<void> run_socket(SocketBody body);
   // The data must stay where it is until then. False: the client has left, or did not read in time.
   boost::asio::awaitable<bool> write(Gather data);
   boost::asio::awaitable<void> linger();
+  void watch_socket();
+  void on_socket_readable(boost::system::error_code ec);
+  void read_socket();  // what has come, as far as the socket wants it
   void watch();
   void on_readable(boost::system::error_code ec);
   Response render_error(int status, std::string_view message);
@@ -81,9 +88,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Refusal refusal_;
   SteadyTime deadline_ = SteadyTime::max();
   bool timed_out_ = false;
-  bool broken_ = false;   // a write has failed: nothing more can be said
-  bool reading_ = false;  // waits for the client's bytes, with no answer under way
+  bool broken_ = false;      // a write has failed: nothing more can be said
+  bool reading_ = false;     // waits for the client's bytes, with no answer under way
+  bool was_socket_ = false;  // lingers to its end even while the server stops, for the closing handshake
   std::shared_ptr<StreamWriter> stream_;
+  std::shared_ptr<SocketLink> socket_;
 };
 
 }  // namespace turnpike::net

@@ -52,10 +52,18 @@ std::string read_piece(int descriptor, std::uint64_t at, std::size_t size) {
 
 asio::awaitable<bool> Connection::send(Response response, bool head_only, bool keep) {
   bool kept = false;
+  if (parser_.http10() && std::holds_alternative<SocketBody>(response.body))
+    response = render_error(400, "a WebSocket needs HTTP/1.1");
   if (std::holds_alternative<FileBody>(response.body)) {
     kept = co_await send_file(std::move(response), head_only, keep);
   } else if (std::holds_alternative<StreamBody>(response.body)) {
     kept = co_await send_stream(std::move(response), head_only, keep);
+  } else if (std::holds_alternative<SocketBody>(response.body)) {
+    render_head(head_, response, {.content_length = {}, .upgrade = true}, loop_.date);
+    if (co_await write(Gather(head_))) {
+      auto running = run_socket(std::move(std::get<SocketBody>(response.body)));
+      co_await std::move(running);
+    }
   } else {
     const std::string& body = std::get<std::string>(response.body);
     const Framing framing{.content_length = body.size(), .keep_alive = keep, .http10 = parser_.http10()};

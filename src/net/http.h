@@ -3,6 +3,7 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -58,12 +59,19 @@ using StreamBody = std::function<boost::asio::awaitable<void>(std::shared_ptr<Bo
 struct FileBody {
   std::filesystem::path path;  // sent whole, streamed from disk, with Content-Length
 };
+class WebSocket;
+// An answer that makes the connection a socket, with status 101: see accept_websocket (net/websocket.h).
+struct SocketBody {
+  // The socket is closed when it ends.
+  std::function<boost::asio::awaitable<void>(std::shared_ptr<WebSocket> socket)> run;
+  std::size_t message_bytes_max = 64 * 1024;  // of a text that comes; beyond: closed with kTooBig
+};
 
 struct Response {
   int status = 200;
   Headers headers;  // beside Content-Type, Content-Length, Connection, Date, which net writes
   std::string content_type = "application/json";
-  std::variant<std::string, FileBody, StreamBody> body;  // HEAD: net sends the headers alone
+  std::variant<std::string, FileBody, StreamBody, SocketBody> body;  // HEAD: net sends the headers alone
 };
 
 using Handler = std::function<boost::asio::awaitable<Response>(Request request)>;

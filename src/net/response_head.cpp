@@ -27,7 +27,9 @@ bool is_bodiless(int status) {
 }
 
 bool is_sendable(const Response& response) {
-  return response.status >= 200 && response.status <= 999 && is_field_value(response.content_type) &&
+  const bool socket = response.status == 101 && std::holds_alternative<SocketBody>(response.body);
+  return (socket || response.status >= 200) && response.status <= 999 &&
+         is_field_value(response.content_type) &&
          std::all_of(response.headers.begin(), response.headers.end(), [](const auto& header) {
            return is_token(header.first) && is_field_value(header.second);
          });
@@ -48,7 +50,9 @@ void render_head(std::string& out, const Response& response, const Framing& fram
     append_number(out, *framing.content_length);
   }
   if (framing.chunked) out.append("\r\nTransfer-Encoding: chunked");
-  if (!framing.keep_alive) {
+  if (framing.upgrade) {
+    out.append("\r\nConnection: Upgrade");
+  } else if (!framing.keep_alive) {
     out.append("\r\nConnection: close");
   } else if (framing.http10) {
     out.append("\r\nConnection: keep-alive");

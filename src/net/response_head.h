@@ -15,6 +15,7 @@ struct Framing {
   bool chunked = false;
   bool keep_alive = true;
   bool http10 = false;
+  bool upgrade = false;  // another protocol follows
 };
 
 // True if the status has no body by definition (1xx, 204, 304): no Content-Length is written for it.

@@ -19,6 +19,8 @@ struct ServerOptions {
   std::string tls_certificate_file, tls_key_file;  // both or neither; TCP only
   std::uint32_t connections_max = 10'000;          // beyond: 503 and close
   std::uint32_t header_bytes_max = 16 * 1024;      // beyond: 431 and close
+  // Between requests. A WebSocket is asked for a sign of life after half of it, and closed after the whole
+  // without one.
   Duration idle_timeout = std::chrono::seconds(60);
   Duration read_timeout = std::chrono::seconds(20);
   Duration write_timeout = std::chrono::seconds(30);  // no progress on a write for so long: cut
@@ -37,7 +39,8 @@ class Server {
   virtual std::uint16_t port() const = 0;       // the bound TCP port
   virtual std::size_t connections() const = 0;  // open now
   // Call before the IoThreads end. Stops listening and reading new requests; lets answers under way finish,
-  // at most `grace`; then cuts. Streams are told to end at once. Blocks; call it from no io thread.
+  // at most `grace`; then cuts. Streams and sockets are told to end at once. Blocks; call it from no io
+  // thread.
   virtual void stop(Duration grace) = 0;
 };
 

@@ -146,6 +146,8 @@ std::expected<Target, std::string_view> parse_target(std::string_view target) {
 
 std::string_view reason_phrase(int status) {
   switch (status) {
+    case 101:
+      return "Switching Protocols";
     case 200:
       return "OK";
     case 201:

@@ -8,6 +8,8 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <utility>
 
+#include "base/check.h"
+
 namespace turnpike::node {
 namespace asio = boost::asio;
 namespace {
@@ -45,19 +47,18 @@ bool is_end(engine::EventType type) {
 // One waiter at a time; next() runs on one executor, whose thread is the only one to touch the timer.
 class EventHub::Subscriber final : public Subscription, public std::enable_shared_from_this<Subscriber> {
  public:
-  Subscriber(std::shared_ptr<EventHub> hub, std::optional<AccountId> account, std::optional<JobId> job)
-      : account_(account), job_(job), hub_(std::move(hub)) {}
+  Subscriber(std::shared_ptr<EventHub> hub, std::optional<AccountId> account)
+      : account_(account), hub_(std::move(hub)) {}
   ~Subscriber() override { hub_->leave(*this); }
 
   asio::awaitable<Item> next(Duration timeout) override;
+  EventId add(const std::vector<Subject>& subjects, std::optional<EventId> after) override;
+  void remove(const std::vector<Subject>& subjects) override;
+  void interrupt() override;
   void close() override;
 
   // All below: under hub_->mutex_.
-  void begin(std::optional<EventId> after, engine::Batch published) {
-    live_after_ = last_event_of(published);
-    history_from_ = after;
-  }
-  bool wants(const engine::Event& event) const { return !account_ || *account_ == event.account; }
+  bool wants(const journal::StoredEvent& event) const;
   // True if it must be woken.
   bool push(const journal::StoredEvent& event);
   void wake(Deliveries& deliveries);
@@ -67,7 +68,9 @@ class EventHub::Subscriber final : public Subscription, public std::enable_share
   }
 
   const std::optional<AccountId> account_;
-  const std::optional<JobId> job_;
+  // Its subjects, each with the id of the event that it is told of what follows.
+  std::optional<EventId> everything_after_;
+  boost::unordered_flat_map<JobId, EventId, std::hash<JobId>> jobs_;
 
  private:
   struct Page {
@@ -83,9 +86,64 @@ class EventHub::Subscriber final : public Subscription, public std::enable_share
   EventId live_after_;
   bool lagged_ = false;
   bool closed_ = false;
+  bool interrupted_ = false;
   bool waiting_ = false;
   std::shared_ptr<asio::steady_timer> timer_;
 };
+
+bool EventHub::Subscriber::wants(const journal::StoredEvent& event) const {
+  if (account_ && *account_ != event.event.account) return false;
+  if (everything_after_ && event.id > *everything_after_) return true;
+  const auto found = jobs_.find(event.event.job);
+  return found != jobs_.end() && event.id > found->second;
+}
+
+EventId EventHub::Subscriber::add(const std::vector<Subject>& subjects, std::optional<EventId> after) {
+  const std::scoped_lock lock(hub_->mutex_);
+  CHECK(!after || (jobs_.empty() && !everything_after_));
+  hub_->delist(*this);
+  const EventId now = last_event_of(hub_->published_);
+  if (after) {
+    queue_.clear();
+    history_from_ = after;
+    live_after_ = now;
+  }
+  const EventId from = after.value_or(now);
+  for (const Subject& subject : subjects) {
+    if (subject) {
+      jobs_.emplace(*subject, from);
+    } else if (!everything_after_) {
+      everything_after_ = from;
+    }
+  }
+  hub_->enlist(*this);
+  return from;
+}
+
+void EventHub::Subscriber::remove(const std::vector<Subject>& subjects) {
+  const std::scoped_lock lock(hub_->mutex_);
+  hub_->delist(*this);
+  for (const Subject& subject : subjects) {
+    if (subject) {
+      jobs_.erase(*subject);
+    } else {
+      everything_after_.reset();
+    }
+  }
+  if (jobs_.empty() && !everything_after_) history_from_.reset();
+  std::erase_if(queue_, [this](const journal::StoredEvent& event) { return !wants(event); });
+  hub_->enlist(*this);
+}
+
+void EventHub::Subscriber::interrupt() {
+  Deliveries deliveries;
+  {
+    const std::scoped_lock lock(hub_->mutex_);
+    interrupted_ = true;
+    if (std::exchange(waiting_, false)) wake(deliveries);
+  }
+  deliveries.flush(true);
+}
 
 bool EventHub::Subscriber::push(const journal::StoredEvent& event) {
   if (lagged_ || closed_) return false;
@@ -107,10 +165,10 @@ void EventHub::Subscriber::wake(Deliveries& deliveries) {
 }
 
 bool EventHub::Subscriber::take(Item& item) {
-  item.events = std::exchange(queue_, {});
+  if (!history_from_) item.events = std::exchange(queue_, {});
   item.lagged = lagged_;
   item.closed = closed_;
-  return !item.events.empty() || lagged_ || closed_;
+  return std::exchange(interrupted_, false) || !item.events.empty() || lagged_ || closed_;
 }
 
 // The next page of history that has an event, or an empty one where history has ended.
@@ -118,22 +176,28 @@ asio::awaitable<EventHub::Subscriber::Page> EventHub::Subscriber::read_history()
   while (true) {
     EventId from;
     EventId until;
+    std::optional<JobId> job;  // the only subject
     {
       const std::scoped_lock lock(hub_->mutex_);
-      if (!history_from_ || closed_) co_return Page{};
+      if (!history_from_ || closed_ || interrupted_) co_return Page{};
       from = *history_from_;
       until = live_after_;
+      if (!everything_after_ && jobs_.size() == 1) job = jobs_.begin()->first;
     }
     Result<journal::Journal::EventPage> page;
     if (from < until) {
-      auto read = [this, from, &page] { page = hub_->journal_.events(from, account_, job_, kPageEvents); };
+      auto read = [this, from, job, &page] {
+        page = hub_->journal_.events(from, account_, job, kPageEvents);
+      };
       const auto done = co_await hub_->readers_.run(std::move(read));
       if (!done || !page) co_return Page{.events = {}, .failed = true};
     }
     auto& events = page->events;
     const bool at_end = page->scanned_to <= from || page->scanned_to >= until;
-    std::erase_if(events, [until](const journal::StoredEvent& event) { return event.id > until; });
     const std::scoped_lock lock(hub_->mutex_);
+    std::erase_if(events, [this, until](const journal::StoredEvent& event) {
+      return event.id > until || !wants(event);
+    });
     // If the end has moved meanwhile, what lies between is read too.
     history_from_ = std::max(from, std::min(page->scanned_to, until));
     if (at_end && until == live_after_) history_from_.reset();
@@ -180,39 +244,57 @@ void EventHub::Subscriber::close() {
 EventHub::EventHub(engine::Batch published, journal::Journal& journal, Readers& readers)
     : journal_(journal), readers_(readers), published_(published) {}
 
-EventHub::Listed* EventHub::list_of(const Subscriber& subscriber) {
-  if (subscriber.job_) return &by_job_[*subscriber.job_];
-  if (subscriber.account_) return &by_account_[*subscriber.account_];
-  return &all_;
+void EventHub::enlist(Subscriber& subscriber) {
+  if (subscriber.everything_after_) {
+    (subscriber.account_ ? by_account_[*subscriber.account_] : all_).push_back(&subscriber);
+    return;
+  }
+  if (subscriber.jobs_.empty()) idle_.push_back(&subscriber);
+  for (const auto& [job, after] : subscriber.jobs_) by_job_[job].push_back(&subscriber);
+}
+
+void EventHub::delist(Subscriber& subscriber) {
+  const auto drop = [&subscriber](auto& lists, const auto& key) {
+    const auto found = lists.find(key);
+    if (found == lists.end()) return;
+    std::erase(found->second, &subscriber);
+    if (found->second.empty()) lists.erase(found);
+  };
+  if (!subscriber.everything_after_) {
+    if (subscriber.jobs_.empty()) std::erase(idle_, &subscriber);
+    for (const auto& [job, after] : subscriber.jobs_) drop(by_job_, job);
+  } else if (subscriber.account_) {
+    drop(by_account_, *subscriber.account_);
+  } else {
+    std::erase(all_, &subscriber);
+  }
+}
+
+std::shared_ptr<Subscription> EventHub::listen(std::optional<AccountId> account) {
+  auto subscriber = std::make_shared<Subscriber>(shared_from_this(), account);
+  const std::scoped_lock lock(mutex_);
+  if (closed_) subscriber->mark_closed();
+  enlist(*subscriber);
+  subscribers_.fetch_add(1, std::memory_order_relaxed);
+  return subscriber;
 }
 
 std::shared_ptr<Subscription> EventHub::subscribe(std::optional<AccountId> account, std::optional<JobId> job,
                                                   std::optional<EventId> after) {
-  auto subscriber = std::make_shared<Subscriber>(shared_from_this(), account, job);
-  const std::scoped_lock lock(mutex_);
-  subscriber->begin(after, published_);
-  if (closed_) subscriber->mark_closed();
-  list_of(*subscriber)->push_back(subscriber.get());
-  subscribers_.fetch_add(1, std::memory_order_relaxed);
+  auto subscriber = listen(account);
+  subscriber->add({job}, after);
   return subscriber;
 }
 
 void EventHub::leave(Subscriber& subscriber) {
   const std::scoped_lock lock(mutex_);
-  Listed* list = list_of(subscriber);
-  std::erase(*list, &subscriber);
+  delist(subscriber);
   subscribers_.fetch_sub(1, std::memory_order_relaxed);
-  if (!list->empty()) return;
-  if (subscriber.job_) {
-    by_job_.erase(*subscriber.job_);
-  } else if (subscriber.account_) {
-    by_account_.erase(*subscriber.account_);
-  }
 }
 
 void EventHub::push(const Listed& list, const journal::StoredEvent& event, std::vector<Subscriber*>& woken) {
   for (Subscriber* subscriber : list) {
-    if (subscriber->wants(event.event) && subscriber->push(event)) woken.push_back(subscriber);
+    if (subscriber->wants(event) && subscriber->push(event)) woken.push_back(subscriber);
   }
 }
 
@@ -246,6 +328,7 @@ void EventHub::close_all() {
       }
     };
     close_each(all_);
+    close_each(idle_);
     for (const auto& [account, list] : by_account_) close_each(list);
     for (const auto& [job, list] : by_job_) close_each(list);
   }

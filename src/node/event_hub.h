@@ -38,6 +38,8 @@ class EventHub : public std::enable_shared_from_this<EventHub> {
   // Both filters given: the job's events if they are the account's. `after` nullopt: from now on.
   std::shared_ptr<Subscription> subscribe(std::optional<AccountId> account, std::optional<JobId> job,
                                           std::optional<EventId> after);
+  // Told of nothing until it is given subjects.
+  std::shared_ptr<Subscription> listen(std::optional<AccountId> account);
   void close_all();  // every next() ends with `closed`, now and from now on
   std::size_t subscribers() const { return subscribers_.load(std::memory_order_relaxed); }
 
@@ -46,7 +48,10 @@ class EventHub : public std::enable_shared_from_this<EventHub> {
   using Listed = std::vector<Subscriber*>;
 
   void leave(Subscriber& subscriber);
-  Listed* list_of(const Subscriber& subscriber);
+  // Each subscriber is in the lists of its subjects: in one alone if it is told of everything, so that no
+  // event reaches it twice.
+  void enlist(Subscriber& subscriber);
+  void delist(Subscriber& subscriber);
   static void push(const Listed& list, const journal::StoredEvent& event, std::vector<Subscriber*>& woken);
 
   journal::Journal& journal_;
@@ -60,6 +65,7 @@ class EventHub : public std::enable_shared_from_this<EventHub> {
   boost::unordered_flat_map<AccountId, Listed, std::hash<AccountId>> by_account_;
   boost::unordered_flat_map<JobId, Listed, std::hash<JobId>> by_job_;
   Listed all_;
+  Listed idle_;  // told of nothing
 };
 
 }  // namespace turnpike::node

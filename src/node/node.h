@@ -196,10 +196,13 @@ struct OperatorDecision {
 // The job has ended with this event.
 bool is_end(engine::EventType type);
 
-// One page of live events for one subscriber. Bounded: a subscriber that does not keep up is told so and
-// ends.
+// Live events for one subscriber, in the order of their ids, each once. Bounded: a subscriber that does not
+// keep up is told so and ends.
 class Subscription {
  public:
+  // A job, or (nullopt) everything of the account that it was made for: of all, where it was made for none.
+  using Subject = std::optional<JobId>;
+
   virtual ~Subscription() = default;
   struct Item {
     std::vector<journal::StoredEvent> events;  // may be empty on timeout
@@ -207,6 +210,14 @@ class Subscription {
     bool closed = false;                       // server stops
   };
   virtual boost::asio::awaitable<Item> next(Duration timeout) = 0;
+  // It is told of these too: of what follows `after`, or of what follows now; returns the id of the event
+  // that it begins after. `after` may be given only while it is told of nothing, so that the order of ids
+  // holds. Not while next() runs.
+  virtual EventId add(const std::vector<Subject>& subjects, std::optional<EventId> after) = 0;
+  // No more of these; those that it was not told of do not matter. Not while next() runs.
+  virtual void remove(const std::vector<Subject>& subjects) = 0;
+  // Ends the next() that waits, or the one to come, at once, though nothing may have come. Thread-safe.
+  virtual void interrupt() = 0;
   // Wakes next() at once with `closed`; thread-safe (for a client that left).
   virtual void close() = 0;
 };
@@ -285,6 +296,8 @@ class Node {
   // --- Events. `after` nullopt: from now on.
   virtual boost::asio::awaitable<Result<std::shared_ptr<Subscription>>> subscribe(
       std::optional<AccountId> account, std::optional<JobId> job, std::optional<EventId> after) = 0;
+  // One that is told of nothing yet (Subscription::add), and never of another account's.
+  virtual std::shared_ptr<Subscription> listen(std::optional<AccountId> account) = 0;
 
   // --- Records of the api's own: durable when the awaitable returns.
   virtual boost::asio::awaitable<Result<void>> store(std::vector<journal::Record> records) = 0;

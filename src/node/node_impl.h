@@ -94,6 +94,7 @@ class NodeImpl final : public Node, public CommitListener {
   asio::awaitable<Result<std::shared_ptr<Subscription>>> subscribe(std::optional<AccountId> account,
                                                                    std::optional<JobId> job,
                                                                    std::optional<EventId> after) override;
+  std::shared_ptr<Subscription> listen(std::optional<AccountId> account) override;
 
   Result<std::shared_ptr<WorkClaim>> claim(ClaimRequest request,
                                            const asio::any_io_executor& executor) override;

@@ -42,6 +42,10 @@ asio::awaitable<Result<std::shared_ptr<Subscription>>> NodeImpl::subscribe(std::
   co_return hub_->subscribe(account, job, after);
 }
 
+std::shared_ptr<Subscription> NodeImpl::listen(std::optional<AccountId> account) {
+  return hub_->listen(account);
+}
+
 // --- Artifacts
 
 asio::awaitable<Result<engine::ArtifactRef>> NodeImpl::store_artifact(std::filesystem::path file,

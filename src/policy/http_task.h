@@ -18,6 +18,7 @@ namespace turnpike::policy {
 struct HttpAuth {
   std::string header = "Authorization";
   std::string prefix = "Bearer ";
+  friend bool operator==(const HttpAuth&, const HttpAuth&) = default;
 };
 
 struct HttpRequest {
@@ -32,11 +33,13 @@ struct HttpRequest {
   // becomes what stands there, a number say; one that is left out takes its field with it, and the
   // last field its section.
   std::string json;
+  friend bool operator==(const HttpRequest&, const HttpRequest&) = default;
 };
 
 struct HttpCondition {
   std::string at;               // PATH
   std::vector<std::string> is;  // texts (numbers and booleans as JSON writes them), at least one
+  friend bool operator==(const HttpCondition&, const HttpCondition&) = default;
 };
 
 struct HttpPoll {
@@ -48,6 +51,7 @@ struct HttpPoll {
   std::string message_at;             // PATH to the upstream's words where it failed; may be empty
   std::optional<HttpRequest> result;  // asked for once it is done; else the last answer is the result
   std::optional<HttpRequest> cancel;  // sent when the try is cancelled or out of time
+  friend bool operator==(const HttpPoll&, const HttpPoll&) = default;
 };
 
 // A file that the answer names or holds.
@@ -56,6 +60,7 @@ struct HttpArtifact {
   std::string url_at;     // PATH to its address; or
   std::string base64_at;  // PATH to its bytes
   std::string mime;       // empty: as its bytes, or who sends it, say
+  friend bool operator==(const HttpArtifact&, const HttpArtifact&) = default;
 };
 
 // One meter of usage; exactly one source.
@@ -66,6 +71,7 @@ struct HttpUsage {
   std::string characters_of;  // a text field of the input
   std::int64_t value = 0;     // always so much
   std::int64_t times = 1;     // what `at` or `header` says, in units of the meter (seconds to audio_ms: 1000)
+  friend bool operator==(const HttpUsage&, const HttpUsage&) = default;
 };
 
 struct HttpTask {
@@ -80,6 +86,7 @@ struct HttpTask {
   std::uint64_t answer_bytes_max = 16ULL << 20;     // one answer; with `file` the file
   std::uint64_t artifact_bytes_max = 256ULL << 20;  // one file at an address
   Duration time_max = std::chrono::hours(1);        // of a try, polls and files included
+  friend bool operator==(const HttpTask&, const HttpTask&) = default;
 };
 
 }  // namespace turnpike::policy

@@ -22,10 +22,25 @@ using std::chrono::seconds;
 
 // Paths of Turnpike's own that an endpoint may not stand in for; those with a trailing slash with all below
 // them.
-constexpr std::array kOwnPaths = {
-    "/v1/",        "/metrics",       "/healthz",           "/readyz",       "/docs",      "/openapi.yaml",
-    "/artifacts/", "/api/jobs/",     "/api/artifacts/",    "/api/admin/",   "/api/keys/", "/api/tickets",
-    "/api/events", "/api/accounts/", "/api/subscription/", "/api/webhooks/"};
+constexpr std::array kOwnPaths = {"/v1/",
+                                  "/metrics",
+                                  "/healthz",
+                                  "/readyz",
+                                  "/docs",
+                                  "/openapi.yaml",
+                                  "/artifacts/",
+                                  "/api/jobs/",
+                                  "/api/artifacts/",
+                                  "/api/admin/",
+                                  "/api/keys/",
+                                  "/api/tickets",
+                                  "/api/events",
+                                  "/api/ws",
+                                  "/api/accounts/",
+                                  "/api/subscription/",
+                                  "/api/webhooks/"};
+
+constexpr std::size_t kOriginsMax = 64;
 
 struct Listen {
   std::string host;
@@ -83,6 +98,31 @@ void read_slots(Map& server, Policy& policy) {
           fmt::format("must be less than the pool's slots ({}): classes standard and low could never run",
                       pool->second.slots));
     }
+  });
+}
+
+// "https://app.example:8443": a scheme, a host and perhaps a port, as browsers write an origin.
+bool is_origin(std::string_view text) {
+  const std::string_view scheme = text.starts_with("https://")  ? "https://"
+                                  : text.starts_with("http://") ? "http://"
+                                                                : "";
+  const std::string_view host = text.substr(scheme.size());
+  return !scheme.empty() && !host.empty() && std::ranges::all_of(host, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == ':' || c == '[' ||
+           c == ']';
+  });
+}
+
+void read_origins(const Value& origins, Server& out) {
+  origins.list([&](const Value& item) {
+    std::string origin;
+    if (!item.text(origin)) return;
+    if (origin != "*" && !is_origin(origin)) {
+      item.mistake(
+          "must be an origin in lower case, such as https://app.example or http://localhost:3000, or \"*\"");
+    }
+    if (out.origins.size() == kOriginsMax) item.mistake(fmt::format("at most {} origins", kOriginsMax));
+    out.origins.push_back(std::move(origin));
   });
 }
 
@@ -180,7 +220,12 @@ void read_server(const Value& value, Policy& policy) {
       limits.at("header_bytes").bytes(header_bytes, 1U << 10, 1U << 20);
       out.header_bytes_max = static_cast<std::uint32_t>(header_bytes);
       limits.at("body_bytes").bytes(out.body_bytes_max, 1U << 10, 64U << 20);
+      limits.at("sockets").whole(out.sockets_max, 0, 1'000'000);
+      limits.at("sockets_per_account").whole(out.sockets_per_account, 0, 1'000'000);
+      limits.at("socket_subscriptions").whole(out.socket_subscriptions_max, 1, 10'000);
+      limits.at("socket_message_bytes").bytes(out.socket_message_bytes_max, 1U << 10, 1U << 20);
     });
+    read_origins(server.at("origins"), out);
     server.at("idle_timeout").duration(out.idle_timeout, seconds(1), hours(1));
     server.at("read_timeout").duration(out.read_timeout, seconds(1), hours(1));
     server.at("drain_timeout").duration(out.drain_timeout, seconds(0), hours(1));

@@ -199,11 +199,13 @@ struct ExecOutput {
   // plain file name): "speech.wav", "image.${input.format|one(png,jpeg):-png}".
   std::string file;
   std::string mime;  // "audio/wav", "image/${input.format|one(png,jpeg):-png}"
+  friend bool operator==(const ExecOutput&, const ExecOutput&) = default;
 };
 struct ExecStep {
   std::vector<std::string> command;  // argv; each element is one template; an element that is exactly one
                                      // `${...?}` whose value is absent is left out
   std::string when;  // a template; the step runs if it is empty (not given) or expands to non-empty text
+  friend bool operator==(const ExecStep&, const ExecStep&) = default;
 };
 struct ExecTask {
   std::vector<ExecStep> steps;               // run one after another in the same work folder; at least one
@@ -217,6 +219,7 @@ struct ExecTask {
   std::uint64_t file_bytes_max = 64ULL << 20;
   std::uint64_t output_bytes_max = 1ULL << 20;  // standard output and error, each
   std::uint32_t processes_max = 64;             // threads count, for the kernel counts them
+  friend bool operator==(const ExecTask&, const ExecTask&) = default;
 };
 
 // A program of an exec provider that stays: it listens on a Unix socket, and each try is one request to it
@@ -237,6 +240,7 @@ struct ExecServe {
   std::uint64_t memory_bytes_max = 512ULL << 20;
   std::uint64_t file_bytes_max = 64ULL << 20;  // each file it writes
   std::uint32_t processes_max = 64;            // and threads, of one instance
+  friend bool operator==(const ExecServe&, const ExecServe&) = default;
 };
 
 enum class ProviderKind : std::uint8_t { kExec, kOpenAi, kSandbox, kAnthropic, kHttp, kPull };
@@ -251,6 +255,7 @@ struct SandboxFault {
   std::uint32_t permille = 0;  // share of tries that end so
   // The failed try reports as billed what its answer would have used, as an upstream does that fails late.
   bool bills = false;
+  friend bool operator==(const SandboxFault&, const SandboxFault&) = default;
 };
 
 // --- What bounds the use of an upstream. Whoever waits at one of these bounds waits in the engine's order.
@@ -263,6 +268,7 @@ struct ProviderKey {
   std::optional<std::uint32_t> requests_per_minute;  // in any 60 s; nullopt: no limit
   std::optional<std::uint64_t> tokens_per_minute;    // likewise, as held before and settled after
   std::optional<std::uint32_t> concurrency;          // tries at once
+  friend bool operator==(const ProviderKey&, const ProviderKey&) = default;
 };
 
 // Of the upstream as a whole, across its keys, accounts and nodes: no more than `requests` tries begin in any
@@ -336,6 +342,7 @@ struct Provider {
       std::chrono::seconds(30);      // a worker not heard of for so long is lost, and its try with it
   std::uint32_t claims_max = 1'000;  // claims that wait for work at once, 1..10,000
   std::uint64_t file_bytes_max = 64ULL << 20;  // of each file that a worker makes
+  friend bool operator==(const Provider&, const Provider&) = default;
 };
 
 // Moves an account between plans by what it uses (ST8), each move audited.
@@ -378,7 +385,14 @@ struct Server {
   std::uint32_t connections_max = 10'000;
   std::uint32_t header_bytes_max = 16 * 1024;
   std::uint64_t body_bytes_max = 1ULL << 20;
-  Duration idle_timeout = std::chrono::seconds(60);  // between requests
+  std::uint32_t sockets_max = 5'000;  // WebSockets open at once; they are among the connections
+  std::uint32_t sockets_per_account = 100;
+  std::uint32_t socket_subscriptions_max = 100;        // of each
+  std::uint64_t socket_message_bytes_max = 16 * 1024;  // that a client sends
+  // Pages that may open a WebSocket beside those of the server's own host: "https://app.example", or "*".
+  std::vector<std::string> origins;
+  // Between requests; and how long a WebSocket may be silent, which is asked after half of it.
+  Duration idle_timeout = std::chrono::seconds(60);
   Duration read_timeout =
       std::chrono::seconds(20);  // from a request's first byte to its last (slow senders are cut)
   Duration drain_timeout = std::chrono::seconds(30);  // running attempts after SIGTERM

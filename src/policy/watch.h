@@ -34,6 +34,7 @@ struct ListWatch {
   std::uint64_t bytes_max = 4ULL << 20;  // of one answer; a longer one is a failure. 1 KiB..16 MiB
 
   bool wants(std::string_view id) const;
+  friend bool operator==(const ListWatch&, const ListWatch&) = default;
 };
 
 }  // namespace turnpike::policy

@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+import yaml
 
 from support import Server, configuration, processes_with, unique, until
 
@@ -134,6 +135,22 @@ def test_a_killed_program_is_started_again_and_its_job_completes(tmp_path):
         assert len(killed) == 1
         os.kill(killed[0], signal.SIGKILL)
         assert client.completed(job)["result"]["output"]["name"] != first
+        server.stop()
+    assert not processes_with(str(script))
+
+
+def test_a_program_goes_on_while_another_section_changes_and_is_replaced_with_its_own(tmp_path):
+    server, script = start(tmp_path)
+    with server:
+        client = server.client(account=unique())
+        first = name_of(client, "ask")
+        config = config_of(script)
+        for concurrency, goes_on in ((4, True), (3, False)):
+            config["providers"]["dedicated"]["concurrency"] = 7 - concurrency
+            config["providers"]["shared"]["serve"]["concurrency"] = concurrency
+            applied = server.client().post("/api/admin/policy/apply", yaml.safe_dump(config).encode())
+            assert applied.status == 200, applied.body
+            assert (name_of(client, "ask") == first) == goes_on
         server.stop()
     assert not processes_with(str(script))
 

@@ -266,16 +266,6 @@ def answers(server):
         client.close()
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tls")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
-                    "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out",
-                    certificate], check=True, capture_output=True)
-    return key, certificate
-
-
 def test_tls_is_served_where_it_is_configured(tmp_path, certificate):
     key, file = certificate
     with Server(tmp_path, plain(server={"tls": {"certificate": str(file), "key": str(key)}})) as server:

@@ -1,6 +1,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+
 #include "support.h"
 
 namespace turnpike::node::testing {
@@ -9,6 +12,7 @@ namespace {
 using engine::EventType;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::SizeIs;
 
@@ -42,6 +46,17 @@ struct NodeEvents : ::testing::Test {
     Events all;
     for (int i = 0; i < 1000 && all.size() < count; ++i) {
       auto item = world.run(from.next(seconds(10)));
+      all.insert(all.end(), item.events.begin(), item.events.end());
+      if (item.events.empty() || item.lagged) break;
+    }
+    return all;
+  }
+  // What comes until so many jobs have ended.
+  Events read_ends(Subscription& from, std::size_t count) {
+    Events all;
+    for (int i = 0; i < 1000 && count > 0; ++i) {
+      auto item = world.run(from.next(seconds(10)));
+      for (const auto& event : item.events) count -= is_end(event.event.type) ? 1 : 0;
       all.insert(all.end(), item.events.begin(), item.events.end());
       if (item.events.empty() || item.lagged) break;
     }
@@ -126,6 +141,83 @@ TEST_F(NodeEvents, ASubscriberThatDoesNotKeepUpIsToldSoAndCanResume) {
   ASSERT_THAT(item.events, SizeIs(1000));
   auto resumed = subscribe(idle, std::nullopt, item.events.back().id);
   EXPECT_THAT(read(*resumed, 100), SizeIs(100));
+}
+
+// --- Listeners with subjects of their own choosing
+
+const std::string kHold = R"({"do":"hold"})";
+
+std::vector<JobId> jobs_of(const Events& events) {
+  std::vector<JobId> all;
+  for (const auto& event : events) all.push_back(event.event.job);
+  return all;
+}
+
+TEST_F(NodeEvents, AListenerIsToldOfItsSubjectsAlone) {
+  const auto listener = world->listen(account);
+  const JobId before = world.ended(world.submit(account).row.id).row.id;
+  const JobId held = world.submit(account, kHold).row.id;
+  const JobId other = world.submit(account, kHold).row.id;
+  EXPECT_THAT(world.run(listener->next(milliseconds(1))).events, SizeIs(0)) << "told of nothing yet";
+  const EventId from = listener->add({held, before}, std::nullopt);
+  world.stage->release();
+  world.ended(held);
+  world.ended(other);
+  const Events heard = read_ends(*listener, 1);
+  ASSERT_FALSE(heard.empty());
+  EXPECT_THAT(jobs_of(heard), Each(held));
+  EXPECT_GT(heard.front().id, from);
+  listener->remove({held, before});
+  world.ended(world.submit(account).row.id);
+  EXPECT_THAT(world.run(listener->next(milliseconds(1))).events, SizeIs(0));
+}
+
+TEST_F(NodeEvents, AJobAndItsAccountTellAnEventOnce) {
+  const auto listener = world->listen(account);
+  const JobId failed = world.ended(world.submit(account, R"({"do":"reject"})").row.id).row.id;
+  const JobId job = world.submit(account, kHold).row.id;
+  listener->add({job, failed}, std::nullopt);
+  listener->add({std::nullopt}, std::nullopt);
+  const JobId second = world.submit(account, kHold).row.id;
+  world.stage->release();
+  world.ended(job);
+  world.ended(second);
+  const Events heard = read_ends(*listener, 2);
+  const std::vector<std::uint64_t> told = ids(heard);
+  EXPECT_GE(told.size(), 4U);
+  EXPECT_TRUE(std::ranges::is_sorted(told)) << "one order for all subjects";
+  EXPECT_EQ(std::set<std::uint64_t>(told.begin(), told.end()).size(), told.size());
+  listener->remove({std::nullopt});
+  world.ended(world.submit(account).row.id);
+  ASSERT_TRUE(world.run(world->retry(failed, account)));
+  EXPECT_THAT(jobs_of(read_ends(*listener, 1)), Each(failed))
+      << "the jobs are told of still, and nothing else";
+}
+
+TEST_F(NodeEvents, AListenerResumesSeveralSubjectsInOneOrder) {
+  std::vector<JobId> all;
+  for (int i = 0; i < 4; ++i) all.push_back(world.ended(world.submit(account).row.id).row.id);
+  const Events before = stored();
+  const EventId from = before[2].id;  // the end of the first job
+  const auto listener = world->listen(account);
+  EXPECT_EQ(listener->add({all[1], all[3]}, from), from);
+  const JobId later = world.ended(world.submit(account).row.id).row.id;
+  const Events heard = read(*listener, 6);
+  EXPECT_THAT(jobs_of(heard), ElementsAre(all[1], all[1], all[1], all[3], all[3], all[3]));
+  EXPECT_TRUE(std::ranges::is_sorted(ids(heard)));
+  listener->add({later}, std::nullopt);
+  EXPECT_THAT(world.run(listener->next(milliseconds(1))).events, SizeIs(0)) << "from now on";
+}
+
+TEST_F(NodeEvents, AnInterruptEndsOneWaitThoughNothingCame) {
+  const auto listener = world->listen(account);
+  auto waiting = world.begin(listener->next(seconds(30)));
+  listener->interrupt();
+  const auto item = waiting.get();
+  EXPECT_TRUE(item.events.empty() && !item.closed && !item.lagged);
+  listener->interrupt();  // nobody waits: the next one ends at once
+  EXPECT_FALSE(world.run(listener->next(seconds(30))).closed);
+  EXPECT_FALSE(world.run(listener->next(milliseconds(1))).closed);
 }
 
 TEST_F(NodeEvents, NextEndsWhenTimeIsUpOrTheSubscriptionIsClosed) {
