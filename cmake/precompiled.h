@@ -1,4 +1,5 @@
-// Precompiled for every target, for speed alone: each file includes what it uses all the same.
+// Precompiled for every target, for speed alone: each file includes what it uses all the same. What else a
+// target precompiles is said in CMakeLists.txt.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -57,7 +57,13 @@ void Gateway::run(std::uint32_t steps, std::uint32_t& step) {
 void Gateway::take(Changes out) {
   tally_->add(Seen::kCommands);
   for (const auto& mutation : out.mutations) {
-    if (const auto* put = std::get_if<engine::PutJob>(&mutation)) rows_[put->row.id] = put->row;
+    if (const auto* put = std::get_if<engine::PutJob>(&mutation)) {
+      engine::JobRow& row = rows_[put->row.id];
+      if (row.id && row.state == JobState::kQueued && put->row.state == JobState::kQueued &&
+          row.pool != put->row.pool)
+        tally_->add(Seen::kMoves);
+      row = put->row;
+    }
     if (const auto* put = std::get_if<engine::PutAccount>(&mutation)) account_rows_[put->row.id] = put->row;
     if (const auto* put = std::get_if<engine::PutQueueCount>(&mutation))
       counts_[{put->account, put->pool}] = *put;

@@ -37,19 +37,23 @@ class Gateway {
  private:
   using Said = UpstreamModel::Said;
   static constexpr std::size_t kPlans = 3;
-  static constexpr std::size_t kProviders = 4;
+  static constexpr std::size_t kProviders = 6;
+  static constexpr std::size_t kOwnPools = 4;  // providers from there on share the slots of one pool
+  static constexpr const char* kSharedPool = "shared";
 
   struct Live {
     JobId job;
     AccountId account;
     std::string provider;
     policy::PricePtr price;
+    bool shared = false;  // runs in the shared pool
     bool silent = false, cancelled = false, timed_out = false;
   };
 
   // --- The policy
   static std::string provider_name(std::size_t number) { return fmt::format("u{}", number); }
   void put_provider(std::size_t number);
+  void bound(policy::Provider& provider);
   void put_plan(std::size_t number);
   policy::PolicyPtr shared() const { return std::make_shared<const policy::Policy>(policy_); }
   policy::RoutePtr some_route();
@@ -89,6 +93,7 @@ class Gateway {
   void check();
   void check_books();
   void check_holders();
+  void check_shared_slots() const;
 
   void answer(const engine::RefillQueue& asked);
   template <typename Asked, typename Wanted, typename Due, typename Refill>

@@ -1,15 +1,19 @@
 // What must hold after each command.
+#include <algorithm>
+
 #include "simulation/gateway.h"
 #include "simulation/violation.h"
 
 namespace turnpike::simulation {
 
+using engine::JobState;
 using engine::PeriodRow;
 using policy::Meter;
 
 void Gateway::check() {
   check_books();
   check_holders();
+  check_shared_slots();
   // Who has too many tokens for the keys now keeps his turn, and others behind it.
   const auto idle = count_tokens_ ? std::nullopt : engine_->startable(now_);
   require(!idle, "I10", "{} could start", to_string(idle.value_or(JobId{})));
@@ -80,6 +84,18 @@ void Gateway::check_holders() {
     require(most && *most <= holder->second.cost, "I5", "{} may cost {} USD at {}, and holds {}",
             to_string(live.job), to_string(most.value_or(Money{})), live.provider,
             to_string(holder->second.cost));
+  }
+}
+
+// In slots that are shared a provider that is paused holds back its own work, and nobody else's.
+void Gateway::check_shared_slots() const {
+  const auto pool = policy_.pools.find(kSharedPool);
+  const auto running = std::ranges::count_if(live_, [](const auto& each) { return each.second.shared; });
+  if (pool == policy_.pools.end() || static_cast<std::uint32_t>(running) >= pool->second.slots) return;
+  for (const auto& [id, row] : rows_) {
+    const bool waits = row.state == JobState::kQueued && row.pool == kSharedPool;
+    require(!waits || overlay_.provider_paused(row.provider), "I10",
+            "{} waits for {} though shared slots are free", to_string(id), row.provider);
   }
 }
 

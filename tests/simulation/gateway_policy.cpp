@@ -9,14 +9,7 @@ using policy::Meter;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-void Gateway::put_provider(std::size_t number) {
-  const std::string name = provider_name(number);
-  policy::Provider provider;
-  provider.name = name;
-  provider.pool = name;
-  provider.kind = number == 0 ? policy::ProviderKind::kExec : policy::ProviderKind::kOpenAi;
-  provider.cool_down = seconds(random_.between(1, 20));
-  if (random_.chance(500)) provider.saturation = policy::Saturation::kSpill;
+void Gateway::bound(policy::Provider& provider) {
   if (random_.chance(400))
     provider.limit = policy::UpstreamLimit{.requests = static_cast<std::uint32_t>(random_.between(1, 12)),
                                            .per = seconds(random_.between(1, 90))};
@@ -33,9 +26,22 @@ void Gateway::put_provider(std::size_t number) {
       if (random_.chance(300)) made.concurrency = static_cast<std::uint32_t>(random_.between(1, 3));
     }
   }
+}
+
+void Gateway::put_provider(std::size_t number) {
+  const std::string name = provider_name(number);
+  policy::Provider provider;
+  const bool own = number < kOwnPools;
+  provider.name = name;
+  provider.pool = own ? name : kSharedPool;
+  provider.kind = number == 0 || !own ? policy::ProviderKind::kExec : policy::ProviderKind::kOpenAi;
+  provider.cool_down = seconds(random_.between(1, 20));
+  if (random_.chance(500)) provider.saturation = policy::Saturation::kSpill;
+  if (own) bound(provider);
   policy_.providers[name] = std::move(provider);
-  policy_.pools[name] = {
-      .name = name, .slots = static_cast<std::uint32_t>(random_.between(1, 4)), .headroom = 0};
+  const std::string pool = policy_.providers[name].pool;
+  policy_.pools[pool] = {
+      .name = pool, .slots = static_cast<std::uint32_t>(random_.between(1, 4)), .headroom = 0};
   policy_.prices[name].clear();
   if (random_.chance(900)) policy_.prices[name]["u"] = random_price(random_);
 }
@@ -79,7 +85,7 @@ policy::RoutePtr Gateway::some_route() {
 
 void Gateway::change_policy() {
   const std::size_t number = random_.below(kProviders);
-  if (policy_.providers.contains(provider_name(number)) && random_.chance(250)) {
+  if (number < kOwnPools && policy_.providers.contains(provider_name(number)) && random_.chance(250)) {
     policy_.providers.erase(provider_name(number));
     policy_.pools.erase(provider_name(number));
     tally_->add(Seen::kProvidersRemoved);

@@ -30,8 +30,12 @@ void Gateway::began(const engine::StartTry& start) {
   say(fmt::format("{} starts at {} {}", to_string(row.id), row.provider, start.key));
   require(row.hold.has_value(), "I5", "{} starts and holds nothing", to_string(row.id));
   model_.began(policy_, overlay_, start, now_.mono);
-  if (row.falls_back) require(false, "fallback", "{} has begun and is still to fall back", to_string(row.id));
-  Live live{.job = row.id, .account = row.account, .provider = row.provider, .price = row.hold->price};
+  require(!row.falls_back, "fallback", "{} has begun and is still to fall back", to_string(row.id));
+  Live live{.job = row.id,
+            .account = row.account,
+            .provider = row.provider,
+            .price = row.hold->price,
+            .shared = row.pool == kSharedPool};
   const std::uint64_t dice = random_.below(1000);
   if (calm_ || dice < 930) {
     const Duration takes = Duration{random_.between(0, 20'000'000)};

@@ -87,6 +87,7 @@ const char* seen_name(Seen what) {
       "breakers opened",
       "probes of upstreams",
       "providers removed",
+      "moves to other pools",
   };
   return kNames[static_cast<std::size_t>(what)];
 }

@@ -91,6 +91,7 @@ enum class Seen : std::uint8_t {
   kBreakersOpened,
   kProbes,
   kProvidersRemoved,
+  kMoves,
   kCount,
 };
 constexpr std::size_t kSeenCount = static_cast<std::size_t>(Seen::kCount);
