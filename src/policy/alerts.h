@@ -10,7 +10,7 @@
 namespace turnpike::policy {
 
 enum class Signal : std::uint8_t {
-  kApiTime,         // ms that a request took of ours: no upstream's time, no stream, no file, no wait asked for
+  kApiTime,  // ms that a request took of ours: no upstream's time, no stream, no file, no wait asked for
   kGenerationTime,  // ms from a job's last start, or a call's acceptance, to its completion
   kErrorRate,       // permille of jobs and calls that failed, of all that completed or failed
   kQueueLength,     // jobs that wait for their turn
@@ -22,13 +22,18 @@ enum class Signal : std::uint8_t {
 };
 constexpr std::size_t kSignals = 9;
 const char* signal_name(Signal signal);  // "api_time"
-const char* signal_unit(Signal signal);  // of AlertRule::over, as shown: "ms", "percent", "count", "bytes_per_second", "usd"
+const char* signal_unit(
+    Signal signal);  // of AlertRule::over, as shown: "ms", "percent", "count", "bytes_per_second", "usd"
 
-// Signals of time are about a share: more than kSlowPermille of what ended within the time took longer, which is to
-// say that its 95th percentile did.
+// Signals of time are about a share: more than kSlowPermille of what ended within the time took longer, which
+// is to say that its 95th percentile did.
 constexpr std::int64_t kSlowPermille = 50;
 constexpr bool is_time(Signal signal) {
   return signal == Signal::kApiTime || signal == Signal::kGenerationTime;
+}
+// What is counted for each end of a request, a job or a call.
+constexpr bool counts_ends(Signal signal) {
+  return is_time(signal) || signal == Signal::kErrorRate;
 }
 // What is looked at as it is now, not over a time.
 constexpr bool is_gauge(Signal signal) {
@@ -46,7 +51,8 @@ struct AlertRule {
   friend bool operator==(const AlertRule&, const AlertRule&) = default;
 };
 
-// An amount of a signal as JSON writes a number, in signal_unit(): 12.3 of a permille of 123, USD of nano-USD.
+// An amount of a signal as JSON writes a number, in signal_unit(): 12.3 of a permille of 123, USD of
+// nano-USD.
 std::string signal_amount(Signal signal, std::int64_t amount);
 
 }  // namespace turnpike::policy

@@ -53,23 +53,24 @@ void read_alerts(const Value& value, Policy& policy) {
     AlertRule rule;
     rule.name = name;
     entry.section([&](Map& map) {
-      const bool known = map.require("signal").word(rule.signal, {{"api_time", Signal::kApiTime},
-                                                                  {"generation_time", Signal::kGenerationTime},
-                                                                  {"error_rate", Signal::kErrorRate},
-                                                                  {"queue_length", Signal::kQueueLength},
-                                                                  {"connections", Signal::kConnections},
-                                                                  {"storage", Signal::kStorage},
-                                                                  {"bandwidth", Signal::kBandwidth},
-                                                                  {"cost", Signal::kCost},
-                                                                  {"upstream_down", Signal::kUpstreamDown}});
+      const bool known =
+          map.require("signal").word(rule.signal, {{"api_time", Signal::kApiTime},
+                                                   {"generation_time", Signal::kGenerationTime},
+                                                   {"error_rate", Signal::kErrorRate},
+                                                   {"queue_length", Signal::kQueueLength},
+                                                   {"connections", Signal::kConnections},
+                                                   {"storage", Signal::kStorage},
+                                                   {"bandwidth", Signal::kBandwidth},
+                                                   {"cost", Signal::kCost},
+                                                   {"upstream_down", Signal::kUpstreamDown}});
       const Value over = map.at("over");
       const Value at_least = map.at("at_least");
       if (known) {
         if (rule.signal == Signal::kCost) rule.within = hours(1);
-        if (is_time(rule.signal) || rule.signal == Signal::kErrorRate) rule.within = std::chrono::minutes(5);
+        if (counts_ends(rule.signal)) rule.within = std::chrono::minutes(5);
         // Of an upstream that is down one is too many.
         if (over.present() || rule.signal != Signal::kUpstreamDown) read_over(map.require("over"), rule);
-        if (at_least.present() && !is_time(rule.signal) && rule.signal != Signal::kErrorRate)
+        if (at_least.present() && !counts_ends(rule.signal))
           at_least.mistake("belongs to api_time, generation_time and error_rate");
       }
       at_least.whole(rule.at_least, 1, 1'000'000);
