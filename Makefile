@@ -17,9 +17,10 @@ build:  ## build build/turnpike
 	@scripts/setup build
 	@scripts/build turnpike
 
-check:  ## format, static analysis, include directions, scripts
+check:  ## format, static analysis (of tests, too), include directions, scripts
 	@scripts/setup test
 	@scripts/test check
+	@scripts/tidy
 
 test:  ## check, then every test; ends with "N passed, N failed"
 	@scripts/setup test

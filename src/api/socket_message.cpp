@@ -22,7 +22,7 @@ std::optional<EventFeed::Subject> subject_of(const boost::json::value& value) {
   if (name == kAccount) return EventFeed::Subject{};
   const auto job = parse_id<JobTag>(name);
   if (!job) return std::nullopt;
-  return EventFeed::Subject{*job};
+  return EventFeed::Subject(job);
 }
 
 std::string shown(const boost::json::value& value) {

@@ -215,3 +215,10 @@ def test_tidy_keeps_files_apart_that_define_the_same(tidy, tmp_path):
 
 def test_tidy_looks_alone_at_a_file_that_is_named(tidy):
     assert tidy("src/a/a.cpp", "src/a/b.cpp")[:2] == (0, ["a.cpp", "b.cpp"])
+
+
+def test_tidy_looks_at_a_folder_that_is_named_and_at_no_other(tidy, tmp_path):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/d.cpp").write_text("bad\n")
+    assert tidy("src")[:2] == (0, ["a.cpp+b.cpp+c.cpp"])
+    assert tidy("src", "tests")[0] == 1
