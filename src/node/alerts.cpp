@@ -114,7 +114,8 @@ void Alerts::recall(std::string text, Wall raised_at) {
     found->second.state.raised_at = raised_at;
     return;
   }
-  gone_.push_back({.state = {.raised_at = raised_at}, .reason = "removed", .told = std::move(text)});
+  gone_.push_back(
+      {.state = {.rule = {}, .raised_at = raised_at}, .reason = "removed", .told = std::move(text)});
   any_ = true;
 }
 

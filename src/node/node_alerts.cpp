@@ -40,7 +40,7 @@ void NodeImpl::recall_alerts() {
 
 void NodeImpl::look_at_alerts(Timestamp now) {
   if (!alerts_->any() || draining()) return;
-  Alerts::Gauges gauges{.storage_permille = used_permille(options_.data_dir)};
+  Alerts::Gauges gauges{.storage_permille = used_permille(options_.data_dir), .upstreams_down = {}};
   CommitLoop::Turn turn(*loop_);
   const engine::Engine::Stats stats = turn.engine().stats();
   gauges.queued = stats.queued;
