@@ -95,8 +95,7 @@ void read_policy(const YAML::Node& root, const SecretSource& secrets, Report& re
     read_rules(top.at("rules"), policy);
     read_flags(top.at("flags"), policy);
     read_alerts(top.at("alerts"), policy);
-    for (const char* later : {"workflows", "billing"})
-      top.refuse(later, "is not there yet in this version");
+    for (const char* later : {"workflows", "billing"}) top.refuse(later, "is not there yet in this version");
   });
 }
 
