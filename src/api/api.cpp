@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <exception>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "api/auth.h"
@@ -124,6 +126,7 @@ void begin_record(Context& context) {
   RequestRecord& record = *context.record;
   record.call = context.route->body == BodyKind::kWire || context.endpoint != nullptr;
   record.route = context.endpoint != nullptr ? context.endpoint->path : std::string(context.route->pattern);
+  record.paced = context.route->body == BodyKind::kUpload;
   if (!record.call) return;
   if (const Operation* operation = operation_at(context.route->pattern)) record.wire = operation->kind;
   const policy::Otlp* otlp =
@@ -145,6 +148,11 @@ void end_record(Context& context, const net::Response& response) {
     if (const auto account = context.node().account(record.account)) record.plan = account->plan;
   }
   if (const auto* body = std::get_if<std::string>(&response.body)) record.bytes_out = body->size();
+  if (const auto* file = std::get_if<net::FileBody>(&response.body)) {
+    std::error_code error;
+    const auto size = std::filesystem::file_size(file->path, error);
+    if (!error) record.bytes_out = size;
+  }
   if (context.last_word) context.last_word->say(context.node().now());
 }
 

@@ -95,7 +95,7 @@ Context::Context(Services& services_used, net::Request request_taken)
   record->method = request.method;
   record->began = taken;
   record->bytes_in = request.body_bytes;
-  last_word = std::make_unique<LastWord>(record, services.traces);
+  last_word = std::make_unique<LastWord>(record, services.traces, services.alerts);
 }
 
 std::optional<AccountId> Context::scope() const {

@@ -63,12 +63,14 @@ struct Services {
       : node(node_served),
         outbox(outbox_served),
         traces(std::move(trace_export)),
+        alerts(node.alerts()),
         keys(node.keys_at_start()),
         started(start) {}
 
   node::Node& node;
   webhook::Outbox& outbox;
   const std::shared_ptr<node::TraceExport> traces;  // null: nothing is traced
+  const std::shared_ptr<node::Alerts> alerts;
   KeyStore keys;
   Tickets tickets;
   InFlight in_flight;

@@ -28,6 +28,8 @@ std::string_view text_member(EventType type) {
     case EventType::kPlanChanged:
     case EventType::kModelDiscovered:
     case EventType::kPolicyChanged:
+    case EventType::kAlertRaised:
+    case EventType::kAlertCleared:
       return "detail";
   }
   return "detail";
@@ -37,6 +39,7 @@ std::string_view text_member(EventType type) {
 std::string_view source_of(EventType type) {
   if (type == EventType::kModelDiscovered) return "/api/admin/models";
   if (type == EventType::kPolicyChanged) return "/api/admin/policy";
+  if (type == EventType::kAlertRaised || type == EventType::kAlertCleared) return "/api/admin/alerts";
   return "/api/subscription";
 }
 

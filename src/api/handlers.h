@@ -93,6 +93,7 @@ Handled rotate_webhook(Context& context);
 Handled list_deliveries(Context& context);
 Handled redeliver(Context& context);
 Handled list_alerts(Context& context);
+Handled list_alert_rules(Context& context);
 // openai.cpp
 Handled call_wire(Context& context);
 Handled list_models(Context& context);

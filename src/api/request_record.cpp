@@ -162,6 +162,9 @@ void LastWord::say(Timestamp now) {
   if (std::exchange(said_, true)) return;
   const Duration whole = std::max(Duration{0}, now.mono - record_->began.mono);
   log_request(*record_, whole);
+  std::optional<Duration> own;
+  if (!record_->paced) own = record_->call ? overhead(*record_, whole) : std::optional(whole);
+  alerts_->requested(own, record_->bytes_out);
   if (traces_ && record_->recorded) traces_->add(spans_of(*record_, whole));
 }
 

@@ -42,6 +42,7 @@ struct RequestRecord {
   std::string_view
       error{};  // error_code_name, "client_left" of a stream that was left, or a job's own; empty: none
   bool stream = false;
+  bool paced = false;  // how long it takes is up to its client: a body that is uploaded
 
   std::string caller;   // a key's id, "cli", "ticket", "anonymous"
   AccountId account{};  // for whom; none: not known
@@ -81,9 +82,10 @@ void note_job(RequestRecord& record, const node::JobView& job);
 // destroyed before, as is a stream that is cut off, says it then.
 class LastWord {
  public:
-  // `traces` may be null: nothing is traced.
-  LastWord(std::shared_ptr<const RequestRecord> record, std::shared_ptr<node::TraceExport> traces)
-      : record_(std::move(record)), traces_(std::move(traces)) {}
+  // `traces` may be null: nothing is traced. `alerts` never.
+  LastWord(std::shared_ptr<const RequestRecord> record, std::shared_ptr<node::TraceExport> traces,
+           std::shared_ptr<node::Alerts> alerts)
+      : record_(std::move(record)), traces_(std::move(traces)), alerts_(std::move(alerts)) {}
   ~LastWord();
   LastWord(const LastWord&) = delete;
   LastWord& operator=(const LastWord&) = delete;
@@ -93,6 +95,7 @@ class LastWord {
  private:
   const std::shared_ptr<const RequestRecord> record_;
   const std::shared_ptr<node::TraceExport> traces_;
+  const std::shared_ptr<node::Alerts> alerts_;
   bool said_ = false;
 };
 

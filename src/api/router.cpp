@@ -84,6 +84,7 @@ constexpr std::array kRoutes{
     Route{"POST",   "/api/admin/policy/rollback",  kAdmin,   kJson,   roll_back_policy},
     Route{"GET",    "/api/admin/audit",            kAdmin,   kNone,   list_audit},
     Route{"GET",    "/api/admin/alerts",           kAdmin,   kNone,   list_alerts},
+    Route{"GET",    "/api/admin/alerts/rules",     kAdmin,   kNone,   list_alert_rules},
     Route{"GET",    "/api/admin/queue",            kAdmin,   kNone,   get_queue},
     Route{"GET",    "/api/admin/models",           kAdmin,   kNone,   admin_models},
     Route{"GET",    "/api/admin/models/discoveries", kAdmin, kNone,   list_discoveries},

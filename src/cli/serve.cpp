@@ -218,6 +218,7 @@ int start(Running& running, const ServeOptions& options, const policy::PolicyPtr
                          running.api->handler(), running.api->body_rules(), api::Api::error_renderer());
   if (!server) return complain(server.error());
   running.server = *std::move(server);
+  running.node->alerts()->count_connections([&server = *running.server] { return server.connections(); });
   const std::string address = address_of(listen, running.server->port(), policy->server.tls.has_value());
   std::ofstream(address_file(options.data)) << address << '\n';
   running.api->services().ready.store(true);
@@ -233,6 +234,7 @@ void end(Running& running, const ServeOptions& options) {
     if (running.outbox != nullptr) running.outbox->stop();
     running.node->drain_and_stop(Duration::zero());
   }
+  if (running.node != nullptr) running.node->alerts()->count_connections({});
   running.server.reset();
   if (running.traces != nullptr) running.traces->stop();
   running.threads.stop();

@@ -59,6 +59,10 @@ const char* event_type_name(EventType t) {
       return "model.discovered";
     case EventType::kPolicyChanged:
       return "policy.changed";
+    case EventType::kAlertRaised:
+      return "alert.raised";
+    case EventType::kAlertCleared:
+      return "alert.cleared";
   }
   return "job.failed";
 }

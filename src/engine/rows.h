@@ -310,8 +310,12 @@ enum class EventType : std::uint8_t {
   // Made by the node, of no account:
   kModelDiscovered,  // text: JSON {"provider","kind","id","name","model","version","status"}
   kPolicyChanged,    // text: JSON {"version","previous","hash","by","reason","rolled_back_to"}
+  // text of both: JSON {"alert","signal","unit","value","over","within_seconds","upstreams"}; of
+  // kAlertCleared also "raised_at" and "reason"
+  kAlertRaised,
+  kAlertCleared,
 };
-constexpr EventType kLastEventType = EventType::kPolicyChanged;
+constexpr EventType kLastEventType = EventType::kAlertCleared;
 const char* event_type_name(EventType t);  // "job.queued"
 // An event's id is (batch << 20) | its index in the batch.
 struct Event {

@@ -6,7 +6,9 @@
 namespace turnpike::journal {
 
 constexpr bool is_alert(engine::EventType type) {
-  return type == engine::EventType::kUsageThreshold || type == engine::EventType::kModelDiscovered;
+  using engine::EventType;
+  return type == EventType::kUsageThreshold || type == EventType::kModelDiscovered ||
+         type == EventType::kAlertRaised || type == EventType::kAlertCleared;
 }
 
 }  // namespace turnpike::journal

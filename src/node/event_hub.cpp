@@ -39,6 +39,8 @@ bool is_end(engine::EventType type) {
     case engine::EventType::kPlanChanged:
     case engine::EventType::kModelDiscovered:
     case engine::EventType::kPolicyChanged:
+    case engine::EventType::kAlertRaised:
+    case engine::EventType::kAlertCleared:
       return false;
   }
   return false;

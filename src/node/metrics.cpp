@@ -59,6 +59,13 @@ const char* outcome_of(const engine::AnswerCall& answer) {
   return answer.row.state == engine::JobState::kCompleted ? "completed" : "failed";
 }
 
+// Whether an end is the service's failure: not the input's, and not the plan's.
+bool fails_us(const engine::JobRow& row) {
+  if (row.state != engine::JobState::kFailed || !row.error) return false;
+  return row.error->code != policy::failure_class_name(policy::FailureClass::kInvalidInput) &&
+         row.error->code != error_code_name(ErrorCode::kCostCapReached);
+}
+
 // Of this process; 0 if the kernel does not say.
 double resident_bytes() {
   std::ifstream file("/proc/self/statm");
@@ -101,8 +108,9 @@ prometheus::Counter& CounterSet::make(std::initializer_list<std::string_view> va
   return counter;
 }
 
-Metrics::Metrics()
-    : ended_(BuildCounter()
+Metrics::Metrics(Alerts& alerts)
+    : alerts_(alerts),
+      ended_(BuildCounter()
                  .Name("turnpike_jobs_total")
                  .Help("Jobs that ended, by status, plan and task")
                  .Register(*registry_)),
@@ -203,15 +211,18 @@ prometheus::Counter& Metrics::ended_counter(const engine::JobRow& row) {
 
 void Metrics::count_end(const engine::JobRow& row) {
   ended_counter(row).Increment();
+  if (fails_us(row)) alerts_.ended(std::nullopt);
   if (row.state != engine::JobState::kCompleted) return;
   completed_.Increment();
   duration_.Observe(seconds(row.finished_at - row.created_at));
+  alerts_.ended(row.finished_at - row.started_at);
 }
 
 // Each charge once: its entry names the account's period, but for calls that were lost with the process, of
 // which the books of the team and the platform have entries of their own.
 void Metrics::count_charge(const engine::LedgerEntry& entry) {
   if (entry.account_period == kNever) return;
+  alerts_.charged(entry.cost);
   const auto cost = [&](CounterSet& set, Money amount) {
     if (amount.nanos > 0) set.add({entry.plan, entry.provider, entry.model}, usd(amount));
   };
@@ -228,8 +239,10 @@ void Metrics::count_charge(const engine::LedgerEntry& entry) {
 void Metrics::answered(const engine::AnswerCall& answer) {
   const engine::JobRow& row = answer.row;
   calls_.add({outcome_of(answer), row.plan, row.model});
-  if (row.state == engine::JobState::kCompleted)
-    call_duration_.Observe(seconds(row.finished_at - row.created_at));
+  if (!answer.error && fails_us(row)) alerts_.ended(std::nullopt);
+  if (row.state != engine::JobState::kCompleted) return;
+  call_duration_.Observe(seconds(row.finished_at - row.created_at));
+  alerts_.ended(row.finished_at - row.created_at);
 }
 
 void Metrics::refused(const Refusal& refusal) {

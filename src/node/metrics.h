@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "node/alerts.h"
 #include "node/open_batch.h"
 #include "node/refusals.h"
 
@@ -48,7 +49,8 @@ class CounterSet {
 
 class Metrics {
  public:
-  Metrics();
+  // What ends and is charged is told to `alerts`, which lives longer.
+  explicit Metrics(Alerts& alerts);
 
   // By the committer:
   void committed(const OpenBatch& batch, Duration took);
@@ -68,6 +70,7 @@ class Metrics {
   void set_gauges(const engine::Engine::Stats& stats, const engine::UsageView& platform,
                   std::size_t subscribers);
 
+  Alerts& alerts_;
   const std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
   prometheus::Family<prometheus::Counter>& ended_;
   prometheus::Counter& completed_;

@@ -145,7 +145,9 @@ Result<void> NodeImpl::recover() {
     retention_at_ = turn.now().mono + kRetentionEvery;
     cache_at_ = turn.now().mono + AnswerCache::kTouchEvery;
     watch_at_ = turn.now().mono;
+    alerts_at_ = turn.now().mono + Alerts::kEvery;
   }
+  recall_alerts();
   if (auto committed = loop_->commit_now(); !committed) return committed;
   loop_->begin();
   return {};
@@ -223,7 +225,11 @@ Duration NodeImpl::upkeep(Timestamp now) {
     }
     watch_at_ = now.mono + (ending ? ModelWatch::kLookAgainMax : watch_->until(now.mono));
   }
-  return std::min({leases_at_, retention_at_, cache_at_, watch_at_}) - now.mono;
+  if (now.mono >= alerts_at_) {
+    look_at_alerts(now);
+    alerts_at_ = now.mono + Alerts::kEvery;
+  }
+  return std::min({leases_at_, retention_at_, cache_at_, watch_at_, alerts_at_}) - now.mono;
 }
 
 bool NodeImpl::retain(Timestamp now) {

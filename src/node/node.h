@@ -28,6 +28,7 @@
 #include "journal/journal.h"
 #include "net/client.h"
 #include "net/io_threads.h"
+#include "node/alerts.h"
 #include "node/answer_cache_control.h"
 #include "node/refusals.h"
 #include "node/watch_state.h"
@@ -349,6 +350,8 @@ class Node {
   virtual void drain_and_stop(Duration limit) = 0;
   virtual std::string metrics_text() = 0;  // Prometheus text format, the node's own metrics
   virtual engine::Engine::Stats stats() = 0;
+  // Where what clients ask is counted for alerts, and how these stand. Never null.
+  virtual std::shared_ptr<Alerts> alerts() = 0;
 };
 
 }  // namespace turnpike::node

@@ -132,6 +132,7 @@ class NodeImpl final : public Node, public CommitListener {
   void drain_and_stop(Duration limit) override;
   std::string metrics_text() override;
   engine::Engine::Stats stats() override;
+  std::shared_ptr<Alerts> alerts() override { return alerts_; }
 
   // --- CommitListener
   void on_committed(OpenBatch& batch, Deliveries& deliveries, Duration took) override;
@@ -149,6 +150,8 @@ class NodeImpl final : public Node, public CommitListener {
   void act(engine::Effect effect, Deliveries& deliveries);
   void answer(engine::AnswerCall answer, Deliveries& deliveries);
   bool retain(Timestamp now);
+  void recall_alerts();
+  void look_at_alerts(Timestamp now);
   std::optional<std::uint64_t> same_version(const policy::Policy& policy) const;
   static void log_unread(const engine::UnreadOverrides& unread);
   void put_in_force(policy::PolicyPtr policy, std::uint64_t version, std::uint64_t price_version);
@@ -230,7 +233,8 @@ class NodeImpl final : public Node, public CommitListener {
   net::IoThreads& threads_;
   const std::shared_ptr<const Clock> clock_;
   const std::unique_ptr<journal::Journal> journal_;
-  Metrics metrics_;
+  const std::shared_ptr<Alerts> alerts_ = std::make_shared<Alerts>(clock_);
+  Metrics metrics_{*alerts_};
   GatewayMetrics gateway_metrics_;
   Readers readers_{kReaderThreads, kReadsWaitingMax};
   const std::shared_ptr<provider::WorkDesk> desk_ = std::make_shared<provider::WorkDesk>();
@@ -259,6 +263,7 @@ class NodeImpl final : public Node, public CommitListener {
   std::unique_ptr<ModelWatch> watch_;
 
   Monotonic watch_at_{};      // the committer's own
+  Monotonic alerts_at_{};     // likewise
   Monotonic leases_at_{};     // the committer's own
   Monotonic retention_at_{};  // likewise
   Monotonic cache_at_{};      // likewise

@@ -87,6 +87,7 @@ std::uint64_t NodeImpl::policy_version() const {
 
 void NodeImpl::put_in_force(policy::PolicyPtr policy, std::uint64_t version, std::uint64_t price_version) {
   cache_->set_limits(policy->cache);
+  alerts_->set_rules(policy->alerts);
   const std::scoped_lock lock(policy_mutex_);
   policy_ = std::move(policy);
   policy_version_ = version;

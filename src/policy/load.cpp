@@ -94,8 +94,8 @@ void read_policy(const YAML::Node& root, const SecretSource& secrets, Report& re
     read_groups(top.at("teams"), top.at("platform"), policy);
     read_rules(top.at("rules"), policy);
     read_flags(top.at("flags"), policy);
-    for (const char* later : {"workflows", "alerts", "billing"})
-      top.refuse(later, "is not there yet in this version");
+    read_alerts(top.at("alerts"), policy);
+    for (const char* later : {"workflows", "billing"}) top.refuse(later, "is not there yet in this version");
   });
 }
 

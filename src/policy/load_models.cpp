@@ -25,6 +25,7 @@ std::optional<std::vector<std::string>> tasks_of(const Provider& provider) {
       return std::vector<std::string>{"text"};
     case ProviderKind::kOpenAi:
     case ProviderKind::kSandbox:
+    case ProviderKind::kPull:
       break;
   }
   return std::nullopt;

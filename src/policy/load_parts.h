@@ -44,6 +44,7 @@ void read_content_types(const Value& value, Policy& policy);
 void read_prices(const Value& value, Policy& policy);
 void read_groups(const Value& teams, const Value& platform, Policy& policy);
 void read_rules(const Value& value, Policy& policy);
+void read_alerts(const Value& value, Policy& policy);
 void read_flags(const Value& value, Policy& policy);
 void read_account_zone(const Value& value, Policy& policy);
 

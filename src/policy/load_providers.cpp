@@ -188,9 +188,9 @@ void read_provider(const Value& value, const SecretSource& secrets, Policy& poli
     read_pool(map, keys, policy, out);
     read_upstream(map, out);
     if (!known) {  // which keys belong here is not known either
-      for (const KindKeys& keys :
+      for (const KindKeys& kind :
            {kTasksOnly, kExecOnly, kUpstreamOnly, kHttpOnly, kSandboxOnly, kPullOnly}) {
-        for (const char* key : keys.keys) map.at(key);
+        for (const char* key : kind.keys) map.at(key);
       }
       return;
     }

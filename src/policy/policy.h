@@ -15,6 +15,7 @@
 #include "base/money.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "policy/alerts.h"
 #include "policy/cache.h"
 #include "policy/http_task.h"
 #include "policy/meters.h"
@@ -463,6 +464,7 @@ struct Policy {
   std::map<std::string, Group, std::less<>> teams;
   Group platform;
   std::vector<Rule> rules;
+  std::vector<AlertRule> alerts;  // names are unique
   std::map<std::string, Flag, std::less<>> flags;
   std::string text;  // the file as it was read (secrets unexpanded)
   std::string hash;  // SHA-256 of text, hex

@@ -12,7 +12,8 @@ constexpr std::array kTypes = {
     EventType::kJobQueued,     EventType::kJobStarted,     EventType::kJobProgress,
     EventType::kJobCompleted,  EventType::kJobFailed,      EventType::kJobCancelled,
     EventType::kJobExpired,    EventType::kUsageThreshold, EventType::kModelDiscovered,
-    EventType::kPolicyChanged, EventType::kPlanChanged};
+    EventType::kPolicyChanged, EventType::kPlanChanged,    EventType::kAlertRaised,
+    EventType::kAlertCleared};
 
 std::string family_of(std::string_view type) {
   return std::string(type.substr(0, type.find('.'))) + ".*";

@@ -37,7 +37,8 @@ class MetricsTest : public ::testing::Test {
   }
   std::string text() { return metrics_.text({}, platform_, 0); }
 
-  Metrics metrics_;
+  Alerts alerts_{std::make_shared<SystemClock>()};
+  Metrics metrics_{alerts_};
   engine::UsageView platform_;
 };
 

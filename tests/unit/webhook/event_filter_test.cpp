@@ -8,11 +8,11 @@ namespace {
 using engine::EventType;
 
 TEST(EventFilter, KnowsEveryTypeAndFamily) {
-  EXPECT_THAT(known_filters(),
-              testing::UnorderedElementsAre("*", "job.*", "job.queued", "job.started", "job.progress",
-                                            "job.completed", "job.failed", "job.cancelled", "job.expired",
-                                            "usage.*", "usage.threshold", "account.*", "account.plan_changed",
-                                            "model.*", "model.discovered", "policy.*", "policy.changed"));
+  EXPECT_THAT(known_filters(), testing::UnorderedElementsAre(
+                                   "*", "job.*", "job.queued", "job.started", "job.progress", "job.completed",
+                                   "job.failed", "job.cancelled", "job.expired", "usage.*", "usage.threshold",
+                                   "account.*", "account.plan_changed", "model.*", "model.discovered",
+                                   "policy.*", "policy.changed", "alert.*", "alert.raised", "alert.cleared"));
 }
 
 TEST(EventFilter, MatchesTypesFamiliesAndAll) {
