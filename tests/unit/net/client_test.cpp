@@ -14,6 +14,7 @@
 #include <boost/asio/use_future.hpp>
 #include <future>
 
+#include "net/client_pool.h"
 #include "unit/net/support.h"
 
 namespace turnpike::net::test {
@@ -403,7 +404,7 @@ TEST_F(ClientTest, ManyExchangesAtOnceShareTheThread) {
     EXPECT_EQ(answer->body, "POST / " + std::to_string(i));
   }
   const auto begun = std::chrono::steady_clock::now();
-  while (server.server->connections() > 8) {  // the rest is not kept
+  while (server.server->connections() > kIdlePerHostMax) {  // the rest is not kept
     ASSERT_LT(std::chrono::steady_clock::now() - begun, kPatience);
     std::this_thread::yield();
   }

@@ -9,6 +9,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <future>
 #include <map>
+#include <utility>
 
 #include "unit/net/support.h"
 #include "unit/net/websocket_support.h"
@@ -221,15 +222,22 @@ TEST(WebSocket, MoreTextsThanTheHandlerTakesStayInTheKernel) {
 
 TEST(WebSocket, APeerThatPingsAndDoesNotReadIsClosed) {
   // The handler sends more than fits, so that pongs wait behind it.
-  const auto run = [](std::shared_ptr<WebSocket> socket) -> asio::awaitable<void> {
+  auto closed = std::make_shared<std::promise<void>>();
+  auto future = closed->get_future();
+  const auto run = [closed](std::shared_ptr<WebSocket> socket) -> asio::awaitable<void> {
+    socket->on_change([closed, &socket = *socket, told = false]() mutable {
+      if (socket.closed() && !std::exchange(told, true)) closed->set_value();
+    });
     std::vector<std::string> texts(2000, std::string(10'000, 'x'));
     (void)co_await socket->send(std::move(texts));
   };
   TestServer server(sockets(run));
   Client client(server.port());
+  client.read_until("x");  // it is sending, and soon waits for room
   std::string pings;
   for (int i = 0; i < 20; ++i) pings += masked(0x89, std::string(125, 'p'));
   client.send(pings);
+  ASSERT_EQ(future.wait_for(kPatience), std::future_status::ready);
   const std::string all = client.read_to_end();
   EXPECT_TRUE(all.ends_with(close_frame(1008, "many pings, and their pongs are not read")));
 }
