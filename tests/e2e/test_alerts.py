@@ -64,7 +64,7 @@ def test_JS8_errors_and_slow_generations_are_shares_of_what_ended(tmp_path):
     with Server(tmp_path, config) as server:
         admin, user = server.client(), server.client(account=unique())
         for _ in range(3):
-            user.completed(user.submit("text", {"text": "a"})["id"])
+            user.completed(user.submit("text", {"prompt": "a"})["id"])
         until(lambda: names(admin) == [("alert.raised", "slow")], "alerts")
         failed = user.submit("fail", {"text": "a"})["id"]
         assert user.ended(failed)["status"] == "failed"
@@ -88,10 +88,10 @@ def test_JS8_api_time_cost_storage_bandwidth_and_connections_are_seen(tmp_path):
     config["prices"] = {"quick": {"default": {"per_request": "0.10"}}}
     with Server(tmp_path, config) as server:
         admin, user = server.client(), server.client(account=unique())
-        user.completed(user.submit("text", {"text": "a"})["id"])
+        user.completed(user.submit("text", {"prompt": "a"})["id"])
         until(lambda: rules(admin)["bill"]["value"] == 0.1, "alerts")
         assert rules(admin)["bill"]["raised_at"] is None
-        user.completed(user.submit("text", {"text": "b"})["id"])
+        user.completed(user.submit("text", {"prompt": "b"})["id"])
         # The question itself is what goes over the wire.
         until(lambda: {name for _, name in names(admin)} == {"disk", "wire", "open", "bill"}, "alerts")
         assert rules(admin)["bill"]["value"] == 0.2 and rules(admin)["open"]["value"] >= 2
