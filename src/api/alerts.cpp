@@ -64,13 +64,11 @@ Handled list_alert_rules(Context& context) {
     } else {
       append(out, "null");
     }
-    fmt::format_to(fmt::appender(out), ",\"value\":{},\"value_unit\":\"{}\",\"upstreams\":[",
-                   node::alert_value(state), node::alert_value_unit(rule.signal));
-    for (std::size_t i = 0; i < state.upstreams.size(); ++i) {
-      if (i > 0) out.push_back(',');
-      append_quoted(out, state.upstreams[i]);
-    }
-    append(out, "],\"raised_at\":");
+    fmt::format_to(fmt::appender(out),
+                   ",\"value\":{},\"value_unit\":\"{}\",\"upstreams\":", node::alert_value(state),
+                   node::alert_value_unit(rule.signal));
+    append_names(out, state.upstreams);
+    append(out, ",\"raised_at\":");
     append_time(out, state.raised_at.value_or(kNever));
     out.push_back('}');
   }

@@ -92,6 +92,7 @@ Handled delete_webhook(Context& context);
 Handled rotate_webhook(Context& context);
 Handled list_deliveries(Context& context);
 Handled redeliver(Context& context);
+// alerts.cpp
 Handled list_alerts(Context& context);
 Handled list_alert_rules(Context& context);
 // openai.cpp

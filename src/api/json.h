@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/result.h"
 
@@ -29,6 +30,17 @@ void append_quoted(Buffer& out, std::string_view text);
 // "" is written as null.
 void append_quoted_or_null(Buffer& out, std::string_view text);
 std::string quote(std::string_view text);
+// As a list of texts.
+template <typename Names>
+void append_names(Buffer& out, const Names& names) {
+  out.push_back('[');
+  bool first = true;
+  for (const auto& name : names) {
+    if (!std::exchange(first, false)) out.push_back(',');
+    append_quoted(out, name);
+  }
+  out.push_back(']');
+}
 inline std::string to_text(const Buffer& buffer) {
   return {buffer.data(), buffer.size()};
 }

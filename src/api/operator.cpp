@@ -53,17 +53,6 @@ std::unexpected<Error> no_such(std::string_view what, std::string_view name) {
   return fail(ErrorCode::kNotFound, fmt::format("there is no {} {}", what, quote(name)));
 }
 
-template <typename Names>
-void append_names(Buffer& out, const Names& names) {
-  out.push_back('[');
-  bool first = true;
-  for (const auto& name : names) {
-    if (!std::exchange(first, false)) out.push_back(',');
-    append_quoted(out, name);
-  }
-  out.push_back(']');
-}
-
 void append_side(Buffer& out, const char* name, const engine::CanarySide& side) {
   fmt::format_to(fmt::appender(out), ",\"{}\":{{\"tries\":{},\"failed\":{},\"p90_ms\":", name, side.tries,
                  side.failed);

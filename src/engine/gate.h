@@ -5,12 +5,10 @@
 //   G1  in any stretch of `limit.per` no more than `limit.requests` tries begin; of a key, in any minute no
 //   more
 //       than its requests, and no more tokens than it may have, as held and then as used.
-//   G2  while the breaker is open nothing begins; when its time is over one try looks whether the upstream is
-//   back,
-//       and nothing else begins until that has ended.
-//   G3  what began and was not seen, before a restart or while nothing was bounded, may have been any number:
-//   it
-//       counts as full from its last moment until the limit's time has passed, and no longer.
+//   G2  while the breaker is open nothing begins; when its time is over one try looks whether the upstream
+//       is back, and nothing else begins until that has ended.
+//   G3  what began and was not seen, before a restart or while nothing was bounded, may have been any
+//       number: it counts as full from its last moment until the limit's time has passed, and no longer.
 //   G4  limits that change, leave the policy and come back find what they counted before.
 #pragma once
 

@@ -21,7 +21,7 @@ std::int64_t used_permille(const std::filesystem::path& folder) {
 
 }  // namespace
 
-// What was raised before this start, and not cleared.
+// What was raised before this start, and not cleared, as far as the newest kRecalledMax alerts say.
 void NodeImpl::recall_alerts() {
   const auto newest = journal_->alerts({}, kRecalledMax);
   if (!newest) {
