@@ -203,6 +203,9 @@ boost::asio::awaitable<Reply> report(Context& context, std::string_view object, 
   const auto format = context.request.query_value("format").value_or("json");
   if (format != "json" && format != "csv")
     co_return fail(ErrorCode::kInvalidRequest, "`format` must be json or csv", "format");
+  auto catching_up = context.node().catch_up();
+  if (const auto caught_up = co_await std::move(catching_up); !caught_up)
+    co_return std::unexpected(caught_up.error());
   Result<journal::UsageReport> found;
   std::function<void(journal::Journal&)> question = [&found, &query](auto& journal) {
     found = journal.usage(*query);

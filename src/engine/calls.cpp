@@ -166,6 +166,7 @@ Result<Admitted> Engine::State::admit(NewCall call, Timestamp now, Changes& out)
   row.queued_at = now.wall;
   row.content_type = want->content;
   row.hold = take(*account, std::move(*want), true, now, out);
+  job.held_in = out.batch;
   CHECK(aim_anew(job, now));  // the dearest that may serve it is held
   job.patience_end = now.mono + call.patience;
   stand_in_line(job, now);
@@ -179,9 +180,11 @@ void Engine::State::answer(Job& job, const std::string& team, std::optional<Erro
   if (!error || options_.fault != Fault::kCallStaysCounted) --job.account->calls;
   --platform_.calls;
   if (Group* group = team_named(team)) --group->calls;
+  const bool at_once = job.at_once && job.row.state == JobState::kCompleted;
   release_hold(*job.account, job.row, true);
   const JobId id = job.row.id;
-  out.effects.emplace_back(std::in_place_type<AnswerCall>, std::move(job.row), std::move(error));
+  out.effects.emplace_back(std::in_place_type<AnswerCall>, std::move(job.row), std::move(error),
+                           at_once, job.held_in);
   jobs_.erase(id);
 }
 

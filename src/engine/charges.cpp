@@ -40,6 +40,13 @@ Amounts used_by(const Hold& hold, const Usage& usage) {
   return used;
 }
 
+// What a crash would make of the hold is no less than what was used. Cached tokens are part of the input that
+// is held; of a content type nothing is taken.
+bool covers(const Hold& hold, Amounts debt, Money cost) {
+  debt[Meter::kCachedTokens] = 0;
+  return debt.zero() && cost <= hold.cost && hold.content.empty();
+}
+
 Money price_of(const Hold& hold, const Amounts& used) {
   if (!hold.price) return {};
   // Beyond what money can count, the hold is the best that is known.
@@ -126,6 +133,7 @@ void Engine::State::charge_completed(Job& job, TryId id, const Usage& usage, Tim
   correct_rates(job, entry.meters[Meter::kTokens], now);
   let_go(account, hold, job.call);
   const Amounts debt = over(entry.meters, hold.amounts);
+  if (!covers(hold, debt, row.cost) && options_.fault != Fault::kDebtToldAtOnce) job.at_once = false;
   post(account, std::move(entry), debt, now, out);
 }
 

@@ -94,6 +94,10 @@ struct ExpireCold {  // read the job, then Engine::expire_cold
 struct AnswerCall {
   JobRow row;                  // state kCompleted or kFailed; usage, cost, output, error
   std::optional<Error> error;  // refused after it had waited: no room in time, or the server stops
+  // It completed and used no more than it held: the answer may be given as soon as the batch `held_in` is
+  // durable, for after a crash what it held is taken as used. Any other waits for the batch of its charge.
+  bool at_once = false;
+  Batch held_in = 0;
 };
 // The candidate of a canary does clearly worse than its baseline: roll it back. Told once.
 struct CanaryFailed {
@@ -338,6 +342,7 @@ enum class Fault : std::uint8_t {
   kRaiseUnchecked,     // more is held than limits leave
   kRaiseUnwritten,     // a job's row does not tell that it holds more
   kCancelBreaks,       // a try that was cancelled counts as a failure of its upstream
+  kDebtToldAtOnce,     // a call that used more than it held is answered before that is durable
 };
 
 struct EngineOptions {

@@ -498,6 +498,7 @@ Result<bool> Engine::State::raise(TryId id, const policy::Amounts& more, Timesta
   const Want want{
       .amounts = more, .content = {}, .price = nullptr, .remote = false, .cost = cost - hold.cost};
   if (auto refused = hold_more(job, want, now)) return std::unexpected(std::move(*refused));
+  job.held_in = out.batch;
   Try& attempt = found->second;
   if (attempt.pass && attempt.pool->memory)
     attempt.pool->memory->raise(*attempt.pass, more[Meter::kTokens], now.mono);

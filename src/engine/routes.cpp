@@ -47,7 +47,8 @@ policy::Candidate Engine::State::candidate_at(const Job& job, std::size_t at) co
                               .pool = row.pool,
                               .model = row.model,
                               .model_version = row.model_version,
-                              .upstream_model = row.upstream_model};
+                              .upstream_model = row.upstream_model,
+                              .price = {}};
   if (!row.route.empty()) {
     const RouteStep& step = row.route.at(at);
     candidate.provider = step.provider;
@@ -182,8 +183,9 @@ void Engine::State::aim(Job& job, std::size_t at, Timestamp now) {
   if (!hold.price || options_.fault == Fault::kFallsBackUnheld) return;
   const auto cost = policy::cost_at_most(*hold.price, hold.amounts);
   if (!cost || *cost <= hold.cost) return;
-  const Want more{.amounts = {}, .content = {}, .price = nullptr, .cost = *cost - hold.cost};
+  const Want more{.amounts = {}, .content = {}, .price = nullptr, .remote = false, .cost = *cost - hold.cost};
   CHECK(!hold_more(job, more, now));  // where it does not fit nobody goes: see may_go()
+  job.at_once = false;                // this more may not be durable yet
 }
 
 bool Engine::State::aim_anew(Job& job, Timestamp now) {

@@ -135,7 +135,8 @@ struct Job {
   std::string progress = {};
   // A call: its row is written nowhere.
   bool call = false;
-  bool at_once = false;           // may start before its hold is durable
+  bool at_once = false;  // may start before its hold is durable, and end before its charge is: see AnswerCall
+  Batch held_in = 0;     // carries what it holds
   std::int64_t output_limit = 0;  // see StartTry
   Monotonic deadline{};           // of the call
   Monotonic patience_end{};       // while it waits: its place in State::patience_

@@ -18,9 +18,9 @@
 
 namespace turnpike::node {
 
-// Told of the answer by its try's coroutine, and of the end by the committer: what a try says after it (one
-// whose lease ran out may go on for a while) is passed over. One that is dropped without an end gives its
-// flight up. Thread-safe.
+// Told of the answer by its try's coroutine, and of the end with the call's answer: what a try says after it
+// (one whose lease ran out may go on for a while) is passed over. One that is dropped without an end gives
+// its flight up. Thread-safe.
 class CachedCall {
  public:
   struct Terms {
@@ -42,7 +42,7 @@ class CachedCall {
   // What the client gets beside the row. A later try takes the place of one before.
   void reply(const CallReply& reply);
 
-  // --- By the committer: the charge of the call is durable. `refused`: it never had a try (its account's
+  // --- With the call's answer. `refused`: it never had a try (its account's
   // limits, no room).
   void ended(const engine::JobRow& row, bool refused, Wall now);
 

@@ -64,7 +64,7 @@ class CallPlace final : public provider::ReplySink {
   // What the client gets beside the row; before the try is settled.
   void put_reply(CallReply reply);
 
-  // --- The end, by the committer
+  // --- The end
   void end(engine::AnswerCall answer, Deliveries& deliveries);
   // The node has stopped, and no answer will come.
   void close(Deliveries& deliveries);

@@ -35,18 +35,29 @@ CommitLoop::Turn::Turn(CommitLoop& loop) : loop_(loop), lock_(loop.mutex_), now_
   if (!loop_.open_writes()) loop_.open_since_ = now_.mono;
 }
 
-// Takes what was changed; calls that may go at once are kept aside, unless the disk is behind.
+// Takes what was changed; what need not wait for it is kept aside, unless the disk is behind.
 void CommitLoop::Turn::absorb() {
-  OpenBatch& open = *loop_.open_;
-  if (now_.mono - loop_.open_since_ < kAtOnceMax) {
-    std::erase_if(loop_.changes_.effects, [this](engine::Effect& effect) {
-      auto* start = std::get_if<engine::StartTry>(&effect);
-      if (start == nullptr || !start->at_once) return false;
-      at_once_.push_back(std::move(*start));
-      return true;
-    });
+  if (now_.mono - loop_.open_since_ < kAtOnceMax && !loop_.ended_)
+    std::erase_if(loop_.changes_.effects, [this](engine::Effect& effect) { return goes_at_once(effect); });
+  loop_.open_->absorb(loop_.changes_);
+}
+
+// True: the effect was taken. An answer whose hold is being committed goes with that batch.
+bool CommitLoop::Turn::goes_at_once(engine::Effect& effect) {
+  if (const auto* start = std::get_if<engine::StartTry>(&effect); start != nullptr && start->at_once) {
+    at_once_.push_back(std::move(effect));
+    return true;
   }
-  open.absorb(loop_.changes_);
+  const auto* answer = std::get_if<engine::AnswerCall>(&effect);
+  if (answer == nullptr || !answer->at_once) return false;
+  if (answer->held_in <= loop_.committed_.load(std::memory_order_acquire)) {
+    at_once_.push_back(std::move(effect));
+    return true;
+  }
+  OpenBatch& flying = *loop_.flying_;
+  if (!loop_.in_flight_ || !flying.writes() || answer->held_in != flying.number()) return false;
+  flying.effects().push_back(std::move(effect));
+  return true;
 }
 
 CommitLoop::Turn::~Turn() {

@@ -28,8 +28,8 @@ class CommitListener {
   // The batch is durable: do what follows from it. Work for io threads is added to `deliveries`, which is
   // flushed right after. `took`: of the commit itself; zero where nothing was written.
   virtual void on_committed(OpenBatch& batch, Deliveries& deliveries, Duration took) = 0;
-  // By the thread of the turn, without the mutex: calls that need not wait for the commit of their hold.
-  virtual void on_decided(std::vector<engine::StartTry>& starts) = 0;
+  // By the thread of the turn, without the mutex: starts and answers of calls that need not wait for a commit.
+  virtual void on_decided(std::vector<engine::Effect>& effects) = 0;
   // Between batches. Returns when it wants to be called next.
   virtual Duration upkeep(Timestamp now) = 0;
 };
@@ -71,11 +71,12 @@ class CommitLoop {
 
    private:
     void absorb();
+    bool goes_at_once(engine::Effect& effect);
 
     CommitLoop& loop_;
     std::unique_lock<std::mutex> lock_;
     Timestamp now_;
-    std::vector<engine::StartTry> at_once_;
+    std::vector<engine::Effect> at_once_;
   };
 
   // Commits what is open, on the calling thread; before begin().
@@ -127,7 +128,7 @@ class CommitLoop {
   bool ended_ = false;   // the thread commits no more
   bool failed_ = false;  // ended by a commit that failed
   Monotonic upkeep_at_{};
-  // Owned by the committer while in_flight_, but for its waiters.
+  // Owned by the committer while in_flight_, but for its waiters and effects.
   std::unique_ptr<OpenBatch> flying_ = std::make_unique<OpenBatch>();
 
   std::atomic<engine::Batch> committed_;

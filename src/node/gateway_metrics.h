@@ -26,7 +26,7 @@ class GatewayMetrics {
 
   GatewayMetrics();
 
-  // A call has ended, and its charge is durable. `wire`: null for a call by task.
+  // A call has ended, and is answered. `wire`: null for a call by task.
   void ended(const engine::JobRow& row, const provider::WireCall* wire, const CallTimes& times,
              Monotonic now);
   // Thread-safe, as all is.

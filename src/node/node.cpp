@@ -195,12 +195,10 @@ void NodeImpl::on_committed(OpenBatch& batch, Deliveries& deliveries, Duration t
   for (engine::Effect& effect : batch.effects()) act(std::move(effect), deliveries);
 }
 
-void NodeImpl::on_decided(std::vector<engine::StartTry>& starts) {
-  for (engine::StartTry& start : starts) {
-    metrics_.picked_up(clock_->now().wall - start.row.queued_at);
-    if (start.claim) desk_->expect(start.claim, start.claimed);
-    runners_->start_now(std::move(start));
-  }
+void NodeImpl::on_decided(std::vector<engine::Effect>& effects) {
+  Deliveries deliveries;
+  for (engine::Effect& effect : effects) act(std::move(effect), deliveries);
+  deliveries.flush(true);
 }
 
 Duration NodeImpl::upkeep(Timestamp now) {

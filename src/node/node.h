@@ -141,15 +141,15 @@ class CallStream {
   virtual ~CallStream() = default;
   // The next bytes; empty: no more come, see end().
   virtual boost::asio::awaitable<std::string> read() = 0;
-  // How it ended, once its charge is durable. After read() has said that no more comes. Error: kUnavailable.
+  // How it ended, as CallAnswer::row says. After read() has said that no more comes. Error: kUnavailable.
   virtual boost::asio::awaitable<Result<CallAnswer>> end() = 0;
   // The client has gone: a read() that waits returns. From any thread.
   virtual void leave() = 0;
 };
 
 struct CallAnswer {
-  // kCompleted or kFailed, with usage, cost, output or error; its charge is durable. Of a stream that has
-  // begun: empty.
+  // kCompleted or kFailed, with usage, cost, output or error; what a crash would charge for it is durable,
+  // and no less than its cost (engine::AnswerCall). Of a stream that has begun: empty.
   engine::JobRow row;
   engine::RateView rates;
   CallReply reply{};
@@ -305,6 +305,9 @@ class Node {
   virtual journal::Journal& journal() = 0;  // for reads; they block: call them through read()
   // Runs a blocking read on a reader thread (bounded queue: kUnavailable when it is full).
   virtual boost::asio::awaitable<Result<void>> read(std::function<void(journal::Journal&)> question) = 0;
+  // All that was decided before is durable: what a caller was told is in what is read then. Error:
+  // kUnavailable.
+  virtual boost::asio::awaitable<Result<void>> catch_up() = 0;
   virtual std::vector<journal::KeyRow> keys_at_start() = 0;
   virtual std::uint64_t fresh_id() = 0;
   virtual Timestamp now() = 0;

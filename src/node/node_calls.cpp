@@ -1,4 +1,4 @@
-// Calls: admitted in one turn, answered when they have ended and their charge is durable.
+// Calls: admitted in one turn, answered when they have ended (engine::AnswerCall says when).
 #include <algorithm>
 #include <boost/asio/this_coro.hpp>
 #include <utility>

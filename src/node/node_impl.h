@@ -105,6 +105,7 @@ class NodeImpl final : public Node, public CommitListener {
   asio::awaitable<Result<void>> store(std::vector<journal::Record> records) override;
   journal::Journal& journal() override { return *journal_; }
   asio::awaitable<Result<void>> read(std::function<void(journal::Journal&)> question) override;
+  asio::awaitable<Result<void>> catch_up() override;
   std::vector<journal::KeyRow> keys_at_start() override { return keys_; }
   std::uint64_t fresh_id() override;
   Timestamp now() override { return clock_->now(); }
@@ -136,7 +137,7 @@ class NodeImpl final : public Node, public CommitListener {
 
   // --- CommitListener
   void on_committed(OpenBatch& batch, Deliveries& deliveries, Duration took) override;
-  void on_decided(std::vector<engine::StartTry>& starts) override;
+  void on_decided(std::vector<engine::Effect>& effects) override;
   Duration upkeep(Timestamp now) override;
 
  private:

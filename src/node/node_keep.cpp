@@ -31,6 +31,11 @@ asio::awaitable<Result<void>> NodeImpl::read(std::function<void(journal::Journal
   return readers_.run(std::move(work));
 }
 
+asio::awaitable<Result<void>> NodeImpl::catch_up() {
+  if (!co_await loop_->everything_committed()) co_return stopping();
+  co_return Result<void>{};
+}
+
 std::uint64_t NodeImpl::fresh_id() {
   CommitLoop::Turn turn(*loop_);
   return turn.fresh_id();

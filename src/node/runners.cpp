@@ -68,12 +68,6 @@ void Runners::start(engine::StartTry start, Deliveries& deliveries) {
   deliveries.add(executor, [live](bool) { live->runners.launch(live); });
 }
 
-void Runners::start_now(engine::StartTry start) {
-  Deliveries deliveries;
-  this->start(std::move(start), deliveries);
-  deliveries.flush(true);
-}
-
 void Runners::launch(LivePtr live) {
   Live& self = *live;
   auto handle = tasks_.spawn(self.executor, run(std::move(live)));

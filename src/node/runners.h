@@ -53,11 +53,9 @@ class Runners {
 
   Runners(RunnerParts parts, net::IoThreads& threads);
 
-  // By the committer, once the start is durable: tries of jobs go round the io threads, and a call's try goes
-  // to the thread of its client.
+  // Once the start is durable, or need not be: tries of jobs go round the io threads, and a call's try goes to
+  // the thread of its client.
   void start(engine::StartTry start, Deliveries& deliveries);
-  // A call that does not wait for its commit; by any thread.
-  void start_now(engine::StartTry start);
   // Interrupts a try; one that has not begun never will. Nothing if it has ended.
   void stop(TryId try_id, engine::StopReason reason);
   void stop_all(engine::StopReason reason);

@@ -91,6 +91,18 @@ def test_B1_never_a_38th_across_a_kill(tmp_path):
         verified(server)
 
 
+def test_B1_what_was_answered_before_its_charge_was_durable_is_charged_after_a_kill(tmp_path):
+    with Server(tmp_path, priced("fast")) as server:
+        client = on_plan(server, "capped")
+        answered = [call_once(server.port, client.account) for _ in range(20)]
+        server.kill()  # with the last charge on its way
+        assert all(answer.status == 200 for answer in answered)
+        server.start()
+        cost = usage(server.client(account=client.account))["cost"]
+        assert cost == {"used_usd": "2", "held_usd": "0", "cap_usd": "3.79", "hard_stop": True}
+        verified(server)
+
+
 def test_CR3_a_quota_refuses_with_what_to_do_and_a_failed_job_gives_its_count_back(server):
     client = on_plan(server, "small")
     first = client.submit("text", {"prompt": "one"})

@@ -30,6 +30,7 @@ std::span<const Broken> broken_variants() {
       Broken{.name = "raise-unchecked", .engine = Fault::kRaiseUnchecked},
       Broken{.name = "raise-unwritten", .engine = Fault::kRaiseUnwritten},
       Broken{.name = "cancel-breaks", .engine = Fault::kCancelBreaks},
+      Broken{.name = "debt-told-at-once", .engine = Fault::kDebtToldAtOnce},
       Broken{.name = "acknowledges-early", .node = NodeFault::kAcknowledgesEarly},
       Broken{.name = "starts-early", .node = NodeFault::kStartsEarly},
       Broken{.name = "drops-refill-row", .node = NodeFault::kDropsRefillRow},

@@ -82,8 +82,25 @@ const CallBook::Call& CallBook::answer(const engine::AnswerCall& answer, engine:
   return call;
 }
 
-void CallBook::told(JobId id) {
-  require(told_.insert(id).second, "calls", "{} was answered twice", to_string(id));
+void CallBook::told(const engine::AnswerCall& answer, engine::Batch durable) {
+  const std::string id = to_string(answer.row.id);
+  require(told_.insert(answer.row.id).second, "calls", "{} was answered twice", id);
+  const auto it = calls_.find(answer.row.id);
+  if (it == calls_.end()) return;  // its charge is durable
+  const Call& call = it->second;
+  require(call.answered != 0, "calls", "{} was told before it was answered", id);
+  if (call.answered <= durable) return;
+  tally_->add(Seen::kCallsToldAtOnce);
+  require(call.fast && call.admitted <= durable, "N1", "{} was told before its hold was durable", id);
+  policy::Amounts used = policy::amounts_of(answer.row.usage);
+  used[policy::Meter::kCachedTokens] = 0;
+  for (std::size_t i = 0; i < policy::kMeterCount; ++i)
+    require(used.of[i] <= call.hold.amounts.of[i], "N1",
+            "{} used {} of meter {} and held {}, and was told before that was durable", id, used.of[i], i,
+            call.hold.amounts.of[i]);
+  require(answer.row.cost <= call.hold.cost && call.hold.content.empty(), "N1",
+          "{} cost {} and held {}, and was told before that was durable", id, to_string(answer.row.cost),
+          to_string(call.hold.cost));
 }
 
 void CallBook::committed(engine::Batch batch) {

@@ -36,8 +36,9 @@ class CallBook {
   void start(const engine::StartTry& start, std::uint32_t limit_or_0);
   // Returns the call as it was. `draining`: then those that wait are sent away.
   const Call& answer(const engine::AnswerCall& answer, engine::Batch batch, Timestamp now, bool draining);
-  // Its caller was told.
-  void told(JobId id);
+  // Its caller was told, while what was decided up to `durable` was durable: before its own charge was (N1)
+  // only if a crash would have charged no less.
+  void told(const engine::AnswerCall& answer, engine::Batch durable);
   // What was decided up to `batch` is durable.
   void committed(engine::Batch batch);
   // The process died; what the journal has goes up to `batch`. Holds of calls that it has: to be taken as

@@ -74,7 +74,9 @@ class Checker {
                Timestamp now);
   // A call was admitted; its changes follow with observe().
   void admitted(CallBook::Call call);
-  void call_answered(JobId id) { calls_.told(id); }
+  void call_answered(const engine::AnswerCall& answer, engine::Batch durable) {
+    calls_.told(answer, durable);
+  }
   void lease_extended(TryId id, Timestamp now);
   void refill_answered(const engine::RefillQueue& request);
   void scheduled_refill_answered(std::uint64_t ticket) { scheduled_refills_.erase(ticket); }

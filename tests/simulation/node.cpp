@@ -223,7 +223,8 @@ void World::release(const engine::Effect& effect) {
     tally_->add(Seen::kColdExpiries);
     answer_expiry(expired->job, kColdReadsMax);
   }
-  if (const auto* answer = std::get_if<engine::AnswerCall>(&effect)) checker_.call_answered(answer->row.id);
+  if (const auto* answer = std::get_if<engine::AnswerCall>(&effect))
+    checker_.call_answered(*answer, journal_.last_batch());
 }
 
 void World::start_try(const engine::StartTry& start) {

@@ -60,6 +60,7 @@ const char* seen_name(Seen what) {
       "calls failed",
       "calls sent away",
       "calls lost in crashes",
+      "calls told before their charge",
       "lost calls' entries",
       "refused by a rate",
       "refused by tokens' rate",

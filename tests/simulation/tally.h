@@ -64,6 +64,7 @@ enum class Seen : std::uint8_t {
   kCallsFailed,
   kCallsSentAway,
   kCallsLost,
+  kCallsToldAtOnce,
   kCallsTaken,
   kRateRefusals,
   kTokenRateRefusals,

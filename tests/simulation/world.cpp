@@ -125,7 +125,9 @@ void World::add_to_open(Changes out) {
   std::ranges::move(out.events, std::back_inserter(open_.changes.events));
   for (auto& effect : out.effects) {
     const auto* start = std::get_if<engine::StartTry>(&effect);
-    const bool at_once = start != nullptr && start->at_once;
+    const auto* answer = std::get_if<engine::AnswerCall>(&effect);
+    const bool at_once = (start != nullptr && start->at_once) ||
+                         (answer != nullptr && answer->at_once && answer->held_in <= journal_.last_batch());
     if (at_once || (start != nullptr && breaks(NodeFault::kStartsEarly, 100))) {
       release(effect);
     } else {

@@ -222,6 +222,32 @@ TEST_F(MoneyTest, ACallIsHeldAnsweredAndCharged) {
   EXPECT_TRUE(rows_.empty()) << "no row of a call is written";
 }
 
+// What a crash would take as used is what was held: who used no more is told without waiting for the charge.
+TEST_F(MoneyTest, AnAnswerWaitsForItsChargeUnlessWhatWasHeldCoversIt) {
+  price_ = a_request(10);
+  cap(1'000);
+  const AccountId owner = account("a", "low");
+  const auto told_at_once = [&](TryOutcome outcome) {
+    EXPECT_TRUE(call(owner));
+    settle(last_try(), std::move(outcome));
+    const AnswerCall answer = effects<AnswerCall>().back();
+    EXPECT_TRUE(!answer.at_once || answer.held_in > 0);
+    return answer.at_once;
+  };
+  EXPECT_TRUE(told_at_once(TryCompleted{.output = "{}", .artifacts = {}, .usage = {}}));
+  EXPECT_FALSE(told_at_once(TryCompleted{
+      .output = "{}", .artifacts = {}, .usage = {{"tokens_in", 1'000'000}, {"tokens_out", 1'000'000}}}))
+      << "it used more than it held";
+  EXPECT_FALSE(told_at_once(TryFailed{.failure = policy::FailureClass::kInvalidInput,
+                                      .message = "",
+                                      .retry_after = {},
+                                      .billed = Usage{}}))
+      << "a crash would charge what it did not use";
+  cap(books(owner).cost_used.nanos + 10);
+  EXPECT_FALSE(told_at_once(TryCompleted{.output = "{}", .artifacts = {}, .usage = {}}))
+      << "near a limit it waits for the disk";
+}
+
 TEST_F(MoneyTest, ACallThatGetsNoRoomInTimeIsRefusedAndChargedNothing) {
   const AccountId owner = account("a", "low");
   std::uint32_t running = 0;
