@@ -9,6 +9,7 @@
 #include "api/refuse.h"
 #include "api/render.h"
 #include "api/submit.h"
+#include "api/webhooks.h"
 
 namespace turnpike::api {
 namespace {
@@ -106,7 +107,6 @@ Result<Submission> read_job(const Context& context) {
   job.store_answer = true;
   job.input_path = "input.";
   fields.not_yet("workflow");
-  fields.not_yet("webhook_url");
   fields.not_yet("batch");
   if (!context.fields().contains("workflow")) {
     fields.require("task");
@@ -118,6 +118,7 @@ Result<Submission> read_job(const Context& context) {
     job.input = serialized(*input);
   }
   read_options(fields, context.now, job, mistakes);
+  job.webhook_url = read_webhook_url(*context.policy, fields, "webhook_url").value_or("");
   job.plan = tier_asked(fields, mistakes);
   fields.finish();
   if (mistakes.any()) return std::unexpected(mistakes.error());

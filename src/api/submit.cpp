@@ -56,6 +56,13 @@ boost::asio::awaitable<Result<node::SubmitAnswer>> submit(Context& context, Subm
     if (!checked) co_return std::unexpected(checked.error());
   }
   node::SubmitRequest& request = submission.request;
+  if (!submission.webhook_url.empty()) {
+    auto finding_endpoint = context.services.outbox.endpoint_for_jobs(
+        *account, std::move(submission.webhook_url), context.policy->webhooks.endpoints_per_account);
+    const auto endpoint = co_await std::move(finding_endpoint);
+    if (!endpoint) co_return std::unexpected(endpoint.error());
+    request.options.webhook = *endpoint;
+  }
   request.account = *account;
   request.ask = std::move(submission.facts.ask);
   request.body = std::make_shared<const engine::JobBody>(std::move(submission.input),

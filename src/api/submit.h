@@ -23,6 +23,7 @@ struct Submission {
   std::string input;     // JSON text
   std::string metadata;  // JSON text, or empty
   std::string plan;
+  std::string webhook_url;  // told how the job ends; empty: none is
   InputFacts facts;
   std::string input_path;  // of the input in messages: "input." or ""
   int status = 202;

@@ -1,5 +1,7 @@
 // Outgoing webhooks: endpoints made, shown, changed, removed, their secrets rotated; what became of
 // deliveries.
+#include "api/webhooks.h"
+
 #include <boost/json/array.hpp>
 #include <boost/json/string.hpp>
 #include <chrono>
@@ -94,16 +96,7 @@ void append_delivery(Buffer& out, const WebhookDeliveryRow& row) {
 }
 
 void read_url(const Context& context, Fields& fields, WebhookEndpointRow& row) {
-  const auto url = fields.text("url", 1, kUrlMax);
-  if (!url) return;
-  row.url = *url;
-  const policy::Webhooks& config = context.policy->webhooks;
-  const auto checked = config.allow_private ? net::check_url(row.url) : net::check_public_url(row.url);
-  if (!checked) {
-    fields.mistake("url", fmt::format("`url` {}", checked.error().message));
-  } else if (!config.allow_http && !row.url.starts_with("https://")) {
-    fields.mistake("url", "`url` must begin with https://");
-  }
+  if (auto url = read_webhook_url(*context.policy, fields, "url")) row.url = *std::move(url);
 }
 
 void read_events(Fields& fields, WebhookEndpointRow& row) {
@@ -167,6 +160,21 @@ Result<void> refuse_too_many(const Context& context, AccountId account) {
 }
 
 }  // namespace
+
+std::optional<std::string> read_webhook_url(const policy::Policy& policy, Fields& fields,
+                                            std::string_view name) {
+  const auto url = fields.text(name, 1, kUrlMax);
+  if (!url) return std::nullopt;
+  std::string text(*url);
+  const policy::Webhooks& config = policy.webhooks;
+  const auto checked = config.allow_private ? net::check_url(text) : net::check_public_url(text);
+  if (!checked) {
+    fields.mistake(name, fmt::format("`{}` {}", name, checked.error().message));
+  } else if (!config.allow_http && !text.starts_with("https://")) {
+    fields.mistake(name, fmt::format("`{}` must begin with https://", name));
+  }
+  return text;
+}
 
 Handled create_webhook(Context& context) {
   AccountId account;

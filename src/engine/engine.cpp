@@ -205,7 +205,8 @@ void Engine::State::tell(EventType type, const JobRow& row, Timestamp now, Chang
                              .job = row.id,
                              .attempt = row.attempt,
                              .percent = percent,
-                             .text = std::move(text)});
+                             .text = std::move(text),
+                             .webhook = row.options.webhook});
 }
 
 void Engine::State::remember(JobRow& row, HistoryEntry entry) {

@@ -11,7 +11,8 @@ bool operator==(const JobOptions& a, const JobOptions& b) {
     return x.base == y.base && x.factor_permille == y.factor_permille && x.cap == y.cap &&
            x.jitter_permille == y.jitter_permille && x.attempts == y.attempts;
   };
-  if (a.timeout != b.timeout || a.backoff.has_value() != b.backoff.has_value()) return false;
+  if (a.timeout != b.timeout || a.webhook != b.webhook || a.backoff.has_value() != b.backoff.has_value())
+    return false;
   return !a.backoff || same(*a.backoff, *b.backoff);
 }
 

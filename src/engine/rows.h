@@ -199,6 +199,7 @@ using Usage =
 struct JobOptions {
   std::optional<policy::Backoff> backoff;  // whole: base, factor, cap, jitter; attempts are in max_attempts
   std::optional<Duration> timeout;         // of each attempt
+  WebhookId webhook;  // the endpoint that is told how the job ends, whatever else it wants; none: no such
   friend bool operator==(const JobOptions& a, const JobOptions& b);
 };
 
@@ -326,6 +327,7 @@ struct Event {
   std::uint32_t attempt = 0;
   std::uint8_t percent = 0;  // kJobProgress, 0..100
   std::string text;          // progress: message; failed: code; started: provider
+  WebhookId webhook;         // of a job that names one
 };
 
 }  // namespace turnpike::engine

@@ -18,6 +18,7 @@ constexpr std::uint8_t kHeadVersion = 3;
 constexpr std::uint8_t kTermsVersion = 1;
 constexpr std::uint8_t kBodyVersion = 1;
 constexpr std::uint8_t kEventsVersion = 1;
+constexpr std::uint8_t kEventHasWebhook = 0x80;  // in an event's type
 constexpr std::uint8_t kChangesVersion = 1;
 
 // Bits of the head's first byte after the version: which of the optional parts follow.
@@ -27,6 +28,7 @@ constexpr std::uint8_t kHasStartedAt = 4;
 constexpr std::uint8_t kHasBackoff = 8;
 constexpr std::uint8_t kHasTimeout = 16;
 constexpr std::uint8_t kHasError = 32;
+constexpr std::uint8_t kHasWebhook = 64;
 
 void write(ByteWriter& out, const policy::Backoff& backoff) {
   out.zigzag(backoff.base.count());
@@ -182,6 +184,7 @@ std::uint8_t parts_of(const engine::JobRow& row) {
   if (row.options.backoff) parts |= kHasBackoff;
   if (row.options.timeout) parts |= kHasTimeout;
   if (row.error) parts |= kHasError;
+  if (row.options.webhook) parts |= kHasWebhook;
   return static_cast<std::uint8_t>(parts);
 }
 
@@ -207,6 +210,7 @@ void pack_head(const engine::JobRow& row, std::string& buffer) {
   if (row.started_at != kNever) out.difference(unix_micros(row.started_at), created);
   if (row.options.backoff) write(out, *row.options.backoff);
   if (row.options.timeout) out.zigzag(row.options.timeout->count());
+  if (row.options.webhook) out.fixed64(row.options.webhook.value);
   if (row.error) {
     out.text(row.error->code);
     out.text(row.error->message);
@@ -261,6 +265,7 @@ Result<void> unpack_head(std::string_view packed, engine::JobRow& row) {
   row.started_at = time(kHasStartedAt);
   if ((parts & kHasBackoff) != 0) row.options.backoff = read_backoff(in);
   if ((parts & kHasTimeout) != 0) row.options.timeout = Duration{in.zigzag()};
+  if ((parts & kHasWebhook) != 0) row.options.webhook = {in.fixed64()};
   if ((parts & kHasError) != 0) {
     auto& error = row.error.emplace();
     error.code = in.text();
@@ -369,13 +374,15 @@ void pack_events(const std::vector<engine::Event>& events, Wall at, std::string&
   out.u8(kEventsVersion);
   out.varint(events.size());
   for (const auto& event : events) {
-    out.u8(static_cast<std::uint8_t>(event.type));
+    const auto type = static_cast<std::uint8_t>(event.type);
+    out.u8(event.webhook ? static_cast<std::uint8_t>(type | kEventHasWebhook) : type);
     out.difference(unix_micros(event.at), unix_micros(at));
     out.fixed64(event.account.value);
     out.fixed64(event.job.value);
     out.varint(event.attempt);
     out.u8(event.percent);
     out.text(event.text);
+    if (event.webhook) out.fixed64(event.webhook.value);
   }
 }
 
@@ -385,7 +392,8 @@ Result<std::vector<engine::Event>> unpack_events(std::string_view packed, Wall a
   if (in.u8() != kEventsVersion) return malformed("events");
   events.resize(in.count(21));
   for (auto& event : events) {
-    const auto type = in.u8();
+    const auto first = in.u8();
+    const auto type = static_cast<std::uint8_t>(first & ~kEventHasWebhook);
     if (type > static_cast<std::uint8_t>(engine::kLastEventType)) in.spoil();
     event.type = static_cast<engine::EventType>(type);
     event.at = wall_from_micros(in.difference(unix_micros(at)));
@@ -394,6 +402,7 @@ Result<std::vector<engine::Event>> unpack_events(std::string_view packed, Wall a
     event.attempt = in.u32();
     event.percent = in.u8();
     event.text = in.text();
+    if ((first & kEventHasWebhook) != 0) event.webhook = {in.fixed64()};
   }
   if (!in.at_end()) return malformed("events");
   return events;

@@ -31,6 +31,11 @@ std::vector<std::string> known_filters() {
   return known;
 }
 
+bool ends_a_job(EventType type) {
+  return type == EventType::kJobCompleted || type == EventType::kJobFailed ||
+         type == EventType::kJobCancelled || type == EventType::kJobExpired;
+}
+
 bool wants(const std::vector<std::string>& filters, EventType type) {
   const std::string_view name = engine::event_type_name(type);
   return std::ranges::any_of(filters, [&](const std::string& filter) {

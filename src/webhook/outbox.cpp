@@ -39,7 +39,10 @@ constexpr Duration kRetryAfterMax = std::chrono::hours(24);
 constexpr Duration kLookAgain = std::chrono::seconds(30);    // at the latest: the wall clock may jump
 constexpr Duration kPause = std::chrono::milliseconds(200);  // after reading or storing failed
 constexpr Duration kStopMax = std::chrono::seconds(5);
-constexpr std::uint32_t kJitterPermille = 100;  // retries come up to a tenth later
+constexpr Duration kMakingPause =
+    std::chrono::milliseconds(2);                         // who finds an endpoint being made looks again
+constexpr Duration kMakingMax = std::chrono::seconds(1);  // for so long
+constexpr std::uint32_t kJitterPermille = 100;            // retries come up to a tenth later
 
 // A delivery that is in memory; its payload is not.
 struct Waiting {
@@ -101,6 +104,8 @@ class OutboxImpl final : public Outbox {
   std::vector<WebhookEndpointRow> endpoints(std::optional<AccountId> account) override;
   std::optional<WebhookEndpointRow> endpoint(WebhookId id) override;
   asio::awaitable<Result<void>> put(WebhookEndpointRow row, std::vector<Record> more) override;
+  asio::awaitable<Result<WebhookId>> endpoint_for_jobs(AccountId account, std::string url,
+                                                       std::size_t most) override;
   asio::awaitable<Result<WebhookDeliveryRow>> redeliver(WebhookId endpoint, EventId event) override;
   std::string metrics_text() override;
   void stop() override;
@@ -144,6 +149,7 @@ class OutboxImpl final : public Outbox {
   std::multimap<AccountId, WebhookId>
       by_account_;                // the endpoints whose events are an account's, or everybody's
   std::deque<WebhookId> listed_;  // endpoints to look after
+  std::set<std::pair<AccountId, std::string>> making_;  // by endpoint_for_jobs(): whose, at which URL
   std::size_t sends_ = 0;
   bool following_ = false;
   bool stopping_ = false;
@@ -242,8 +248,9 @@ std::vector<WebhookId> OutboxImpl::wanting(const StoredEvent& event) {
     const auto [first, last] = by_account_.equal_range(account);
     for (auto it = first; it != last; ++it) {
       const WebhookEndpointRow& row = endpoints_.at(it->second).row;
+      const bool named = event.event.webhook == row.id && ends_a_job(event.event.type);
       if (row.disabled.empty() && event.id > row.since && event.id > cursor_ &&
-          wants(row.events, event.event.type))
+          (named || wants(row.events, event.event.type)))
         ids.push_back(row.id);
     }
   };
@@ -594,6 +601,61 @@ asio::awaitable<Result<void>> OutboxImpl::put(WebhookEndpointRow row, std::vecto
   look_after(found->second);
   pump();
   co_return stored;
+}
+
+asio::awaitable<Result<WebhookId>> OutboxImpl::endpoint_for_jobs(AccountId account, std::string url,
+                                                                 std::size_t most) {
+  const std::pair place(account, url);
+  asio::steady_timer pause(co_await asio::this_coro::executor);
+  for (Duration waited{0};; waited += kMakingPause) {
+    {
+      const std::scoped_lock lock(mutex_);
+      const auto found = std::ranges::find_if(endpoints_, [&](const auto& each) {
+        return each.second.row.account == account && each.second.row.url == url;
+      });
+      if (found != endpoints_.end()) {
+        const WebhookEndpointRow& row = found->second.row;
+        if (row.disabled.empty()) co_return row.id;
+        co_return fail(ErrorCode::kConflict,
+                       fmt::format("the webhook endpoint {} of this URL is disabled ({}): enable it first",
+                                   to_string(row.id), row.disabled),
+                       "webhook_url");
+      }
+      if (by_account_.count(account) >= most) {
+        co_return fail(ErrorCode::kLimitExceeded,
+                       fmt::format("at most {} webhook endpoints: remove one that is no longer needed, or "
+                                   "use its URL",
+                                   most),
+                       "webhook_url");
+      }
+      if (making_.insert(place).second) break;
+    }
+    if (waited >= kMakingMax)
+      co_return fail(ErrorCode::kConflict, "the endpoint is being made: try again", "webhook_url");
+    pause.expires_after(kMakingPause);
+    co_await pause.async_wait(asio::as_tuple(asio::use_awaitable));
+  }
+  WebhookEndpointRow row;
+  row.id = WebhookId{node_.fresh_id()};
+  row.account = account;
+  row.url = std::move(url);
+  row.description = "made for webhook_url of a job";
+  row.secret = make_secret();
+  row.since = journal::last_event_of(node_.journal().last_batch());
+  row.created_at = node_.now().wall;
+  row.change = WebhookEndpointRow::Change::kNew;
+  const WebhookId id = row.id;
+  std::vector<Record> records{journal::AuditRow{.at = row.created_at,
+                                                .actor = "server",
+                                                .action = "webhook.created",
+                                                .subject = to_string(id),
+                                                .detail = "{}"}};
+  auto putting = put(std::move(row), std::move(records));
+  const auto done = co_await std::move(putting);
+  const std::scoped_lock lock(mutex_);
+  making_.erase(place);
+  if (!done) co_return std::unexpected(done.error());
+  co_return id;
 }
 
 asio::awaitable<Result<WebhookDeliveryRow>> OutboxImpl::redeliver(WebhookId id, EventId event) {

@@ -53,6 +53,12 @@ class Outbox {
   // Makes, changes or (row.removed) removes an endpoint; `more` is stored with it. Durable on return.
   virtual boost::asio::awaitable<Result<void>> put(journal::WebhookEndpointRow row,
                                                    std::vector<journal::Record> more) = 0;
+  // The endpoint at this URL that is told of a job of the account's: the oldest that the account has there,
+  // else a new one, which is told of nothing but the ends of jobs that name it. Durable on return. Errors:
+  // kConflict (param `webhook_url`: it is disabled, or is being made right now), kLimitExceeded (the account
+  // has `most` already).
+  virtual boost::asio::awaitable<Result<WebhookId>> endpoint_for_jobs(AccountId account, std::string url,
+                                                                      std::size_t most) = 0;
   // Sends a delivery again, whatever became of it. Errors: kNotFound; kConflict: the endpoint is disabled.
   virtual boost::asio::awaitable<Result<journal::WebhookDeliveryRow>> redeliver(WebhookId endpoint,
                                                                                 EventId event) = 0;

@@ -1,6 +1,7 @@
 """Outgoing webhooks: signed, in order, tried again, kept over a crash, and never sent where they must not go."""
 
 import base64
+import concurrent.futures
 import hashlib
 import hmac
 import json
@@ -66,7 +67,8 @@ class Receiver:
 
 def settings(**webhooks):
     return configuration(
-        providers={"quick": sandbox()}, models={"writer": ("text", "quick")},
+        providers={"quick": sandbox(), "broken": sandbox(faults={"transient": "100%"})},
+        models={"writer": ("text", "quick"), "wreck": ("text", "broken")},
         plans={"free": {"priority_class": "low", "quotas": {"jobs": 4}}},
         webhooks={"allow_private": True, "allow_http": True, "retry": ["50ms", "50ms", "100ms"], **webhooks})
 
@@ -313,6 +315,64 @@ def test_an_account_has_only_so_many_endpoints(own):
         make(client, "https://example.com/")
     refused = client.post("/api/webhooks/endpoints", {"url": "https://example.com/", "events": ["*"]})
     assert refused.status == 403 and refused.error["code"] == "limit_exceeded"
+
+
+def endpoints(client):
+    return client.get("/api/webhooks/endpoints").json["data"]
+
+
+def test_JS5_a_job_names_the_webhook_that_is_told_how_it_ends(own, receiver):
+    client = own.client(account=unique())
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        first = list(pool.map(lambda _: own.client(account=client.account).submit("text", TEXT, webhook_url=receiver.url())["id"],
+                              range(16)))
+    until(lambda: len(receiver.seen) == 16, "sixteen ends")
+    silent = client.submit("text", TEXT)["id"]
+    client.completed(silent)
+    cancelled = client.submit("text", TEXT, run_at=int(time.time()) + 3600, webhook_url=receiver.url())["id"]
+    assert client.delete(f"/api/jobs/{cancelled}").status == 200
+    failed = client.submit("text", TEXT, model="wreck", max_attempts=1, webhook_url=receiver.url())["id"]
+    until(lambda: len(receiver.seen) == 18, "two more ends")
+    told = {event["subject"]: event["type"] for event in receiver.events()}
+    assert told == dict.fromkeys(first, "job.completed") | {cancelled: "job.cancelled", failed: "job.failed"}
+    [endpoint] = endpoints(client)
+    assert endpoint["url"] == receiver.url() and endpoint["events"] == [] and "secret" not in endpoint
+    rotated = client.post(f"/api/webhooks/endpoints/{endpoint['id']}/rotate", {"overlap_s": 0}).json
+    client.submit("text", TEXT, webhook_url=receiver.url())
+    until(lambda: len(receiver.seen) == 19, "another end")
+    headers, body = receiver.seen[-1]
+    assert headers["webhook-signature"] == signature(rotated["secret"], headers, body)
+
+
+def test_a_webhook_that_wants_the_event_anyway_gets_it_once(own, receiver):
+    client = own.client(account=unique())
+    endpoint = make(client, receiver.url(), ["job.queued", "job.completed"])
+    job = client.submit("text", TEXT, webhook_url=receiver.url())["id"]
+    until(lambda: len(deliveries(client, endpoint, "&status=delivered")) == 2, "both")
+    assert receiver.types(job) == ["job.queued", "job.completed"] and len(endpoints(client)) == 1
+
+
+def test_the_webhook_of_a_job_is_told_after_a_crash(own, receiver):
+    receiver.status = [503]
+    client = own.client(account=unique())
+    jobs = [client.submit("text", TEXT, webhook_url=receiver.url(), run_at=int(time.time()) + 1)["id"] for _ in range(5)]
+    own.kill()
+    own.start()
+    until(lambda: {event["subject"] for event in receiver.events()} >= set(jobs), "every end was told")
+    assert set(receiver.types()) == {"job.completed"}
+
+
+def test_a_webhook_of_a_job_that_cannot_be_is_refused_and_the_job_with_it(own, receiver):
+    client = own.client(account=unique())
+    off = make(client, receiver.url())
+    client.request("PATCH", f"/api/webhooks/endpoints/{off['id']}", {"enabled": False})
+    refused = client.post("/api/jobs", {"task": "text", "input": TEXT, "webhook_url": receiver.url()})
+    assert refused.status == 409 and refused.error["param"] == "webhook_url" and off["id"] in refused.error["message"]
+    for n in range(9):
+        make(client, f"https://example.com/{n}")
+    refused = client.post("/api/jobs", {"task": "text", "input": TEXT, "webhook_url": "https://example.com/another"})
+    assert refused.status == 403 and refused.error["code"] == "limit_exceeded" and refused.error["param"] == "webhook_url"
+    assert client.get("/api/jobs").json["data"] == []
 
 
 def test_a_burst_arrives_whole_and_in_order(own, receiver):

@@ -81,6 +81,7 @@ inline engine::JobRow make_full_job(std::uint64_t id, std::uint64_t account = 1)
                                         .jitter_permille = 0,
                                         .attempts = 9};
   row.options.timeout = Duration{123'456'789};
+  row.options.webhook = {77};
   row.first_started_at = at_second(2);
   row.started_at = at_second(-2);  // the clock was set back
   row.finished_at = at_second(5);
@@ -192,7 +193,7 @@ inline auto fields_of(const journal::AuditRow& r) {
   return std::tie(r.at, r.actor, r.action, r.subject, r.detail);
 }
 inline auto fields_of(const engine::Event& r) {
-  return std::tie(r.type, r.at, r.account, r.job, r.attempt, r.percent, r.text);
+  return std::tie(r.type, r.at, r.account, r.job, r.attempt, r.percent, r.text, r.webhook);
 }
 inline auto fields_of(const engine::JobBody& r) {
   return std::tie(r.input, r.metadata, r.request_id);

@@ -43,7 +43,8 @@ std::string head_of(const engine::JobRow& row) {
 
 const std::vector<engine::Event> kEvents{
     {engine::EventType::kJobProgress, testing::at_second(1), {2}, {3}, 4, 50, "half"},
-    {engine::EventType::kJobExpired, kNever, {UINT64_MAX}, {1}, UINT32_MAX, 255, std::string("\0", 1)}};
+    {engine::EventType::kJobExpired, kNever, {UINT64_MAX}, {1}, UINT32_MAX, 255, std::string("\0", 1)},
+    {engine::EventType::kJobCompleted, testing::at_second(2), {2}, {3}, 1, 0, "", {UINT64_MAX}}};
 
 TEST(Pack, AHeadComesBackWithEveryField) {
   for (const auto& row : {make_job(1), make_full_job(2), engine::JobRow{}}) {

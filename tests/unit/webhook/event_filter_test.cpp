@@ -24,6 +24,15 @@ TEST(EventFilter, MatchesTypesFamiliesAndAll) {
   EXPECT_FALSE(wants({}, EventType::kJobCompleted));
 }
 
+TEST(EventFilter, AJobEndsInFourWays) {
+  for (const EventType type :
+       {EventType::kJobCompleted, EventType::kJobFailed, EventType::kJobCancelled, EventType::kJobExpired})
+    EXPECT_TRUE(ends_a_job(type));
+  for (const EventType type : {EventType::kJobQueued, EventType::kJobStarted, EventType::kJobProgress,
+                               EventType::kUsageThreshold, EventType::kAlertRaised})
+    EXPECT_FALSE(ends_a_job(type));
+}
+
 TEST(EventFilter, ProgressComesOnlyToWhoNamesIt) {
   EXPECT_FALSE(wants({"*", "job.*"}, EventType::kJobProgress));
   EXPECT_TRUE(wants({"job.progress"}, EventType::kJobProgress));
