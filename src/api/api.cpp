@@ -8,6 +8,7 @@
 
 #include "api/auth.h"
 #include "api/idempotency.h"
+#include "api/origin.h"
 #include "api/refuse.h"
 #include "api/report.h"
 #include "api/router.h"
@@ -160,6 +161,8 @@ boost::asio::awaitable<Reply> serve(Context& context) {
   if (context.services.stopped.load(std::memory_order_relaxed)) {
     co_return fail(ErrorCode::kUnavailable, "the server is stopping: come back in a moment");
   }
+  if (auto allowed = preflight(context.request, context.policy->server.origins))
+    co_return *std::move(allowed);
   if (auto refusal = find_route(context)) co_return std::move(*refusal);
   begin_record(context);
   auto permitted = authorize(context);
@@ -192,6 +195,7 @@ boost::asio::awaitable<net::Response> answer(Services& services, net::Request re
   services.counts.count(context.route != nullptr ? route_index(*context.route) : RequestCounts::kRoutesMax,
                         response.status);
   end_record(context, response);
+  let_page_read(context.request, context.policy->server.origins, response);
   response.headers.emplace_back("x-request-id", std::move(context.request_id));
   co_return response;
 }

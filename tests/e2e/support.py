@@ -177,9 +177,9 @@ class Client:
 class Events:
     """A stream of server-sent events. Iterating gives (id, type, CloudEvent) until the server ends it."""
 
-    def __init__(self, client, path, last_event_id=None):
+    def __init__(self, client, path, last_event_id=None, headers=None):
         self.connection = client._connect()
-        more = {"Last-Event-ID": last_event_id} if last_event_id else {}
+        more = {**(headers or {}), **({"Last-Event-ID": last_event_id} if last_event_id else {})}
         self.connection.request("GET", path, headers=client.headers(more))
         self.response = self.connection.getresponse()
         self.status = self.response.status

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from support import Client, turnpike, unique
+from support import Client, Events, Server, configuration, turnpike, unique
 
 TEXT = {"prompt": "Say something."}
 
@@ -199,3 +199,26 @@ def test_no_secret_is_ever_logged(server, admin):
     server.client(key, unique()).submit("text", {"prompt": "a-prompt-nobody-may-log"})
     assert key not in server.output() and admin.key not in server.output()
     assert "a-prompt-nobody-may-log" not in server.output()
+
+
+def test_pages_of_named_origins_read_answers_and_streams(tmp_path):
+    page = "https://app.example"
+    with Server(tmp_path, configuration(server={"origins": [page]})) as server:
+        client = server.client(account=unique())
+        asked = client.request("OPTIONS", "/api/jobs", headers={
+            "Origin": page, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, content-type"})
+        assert asked.status == 204 and asked.body == b"" and asked.headers["Access-Control-Allow-Origin"] == page
+        assert asked.headers["Access-Control-Allow-Headers"] == "authorization, content-type"
+        assert "POST" in asked.headers["Access-Control-Allow-Methods"]
+        made = client.post("/api/jobs", {"task": "text", "input": {"prompt": "x"}}, headers={"Origin": page})
+        assert made.status == 202 and made.headers["Access-Control-Allow-Origin"] == page
+        assert "x-request-id" in made.headers["Access-Control-Expose-Headers"]
+        assert "Access-Control-Allow-Credentials" not in made.headers
+        refused = Client(server.port, key="tp_wrong").get("/api/jobs", Origin=page)
+        assert refused.status == 401 and refused.headers["Access-Control-Allow-Origin"] == page
+        with Events(client, "/api/events", headers={"Origin": page}) as events:
+            assert events.response.headers["Access-Control-Allow-Origin"] == page
+        other = client.get("/api/jobs", Origin="https://evil.example")
+        assert other.status == 200 and "Access-Control-Allow-Origin" not in other.headers and other.headers["Vary"] == "Origin"
+        question = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+        assert client.request("OPTIONS", "/api/jobs", headers=question).status == 405
