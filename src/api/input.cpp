@@ -8,6 +8,8 @@
 #include <boost/json/value.hpp>
 #include <string>
 
+#include "net/public_address.h"
+
 namespace turnpike::api {
 namespace {
 
@@ -17,6 +19,7 @@ constexpr std::size_t kTextMax = 1 << 20;  // the body's own bound is what count
 constexpr std::size_t kNameMax = 64;
 constexpr std::int64_t kEdgeMax = 8192;
 constexpr std::size_t kTextsMax = 2048;
+constexpr std::size_t kUrlBytesMax = 2048;
 
 bool is_name(std::string_view text) {
   return text.front() != '-' && text.front() != '.' && std::ranges::all_of(text, [](char c) {
@@ -103,9 +106,37 @@ void check_operations(const json::object& operations, std::string_view path, Mis
   fields.finish();
 }
 
-void check_image_edit(Fields& fields, std::string_view path, Mistakes& mistakes, InputFacts& facts) {
-  fields.not_yet("image_url");
-  fields.require("image");
+// Its form alone: what is there, and where its name leads to, shows when the job begins.
+void check_image_url(Fields& fields, std::string_view path, InputFacts& facts) {
+  const auto url = fields.text("image_url", 1, kUrlBytesMax);
+  if (!url) return;
+  facts.image_url = *url;
+  if (net::check_url(facts.image_url)) return;
+  fields.mistake("image_url",
+                 fmt::format("`{}image_url` must be an address such as https://example.com/a.png: "
+                             "https:// or http://, a host, no user or password, other "
+                             "characters than those of a URL escaped",
+                             path));
+}
+
+bool gives(const json::object& input, std::string_view name) {
+  const auto* value = input.if_contains(name);
+  return value != nullptr && !value->is_null();
+}
+
+void check_image_edit(Fields& fields, const json::object& input, std::string_view path, Mistakes& mistakes,
+                      InputFacts& facts) {
+  const bool named = gives(input, "image");
+  const bool addressed = gives(input, "image_url");
+  check_image_url(fields, path, facts);
+  if (named && addressed)
+    fields.mistake("image_url", fmt::format("give `{}image` or `{}image_url`, not both", path, path));
+  if (!named && !addressed) {
+    fields.mistake("image",
+                   fmt::format("`{}image` (the id of an artifact) or `{}image_url` (the address of a "
+                               "picture) is missing",
+                               path, path));
+  }
   if (const auto image = fields.text("image", 1, kNameMax)) {
     facts.image = parse_id<ArtifactTag>(*image);
     if (!facts.image) {
@@ -236,7 +267,7 @@ InputFacts check_input(std::string_view task, const json::object& input, std::st
   } else if (task == "image") {
     check_image(fields);
   } else if (task == "image_edit") {
-    check_image_edit(fields, path, mistakes, facts);
+    check_image_edit(fields, input, path, mistakes, facts);
   } else if (task == "embedding") {
     check_embedding(fields, path);
   } else {

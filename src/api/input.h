@@ -4,6 +4,7 @@
 
 #include <boost/json/object.hpp>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "api/fields.h"
@@ -15,6 +16,7 @@ namespace turnpike::api {
 // `path`: how the input is called in messages, e.g. "input."; empty where the body is the input.
 struct InputFacts {
   std::optional<ArtifactId> image;  // image_edit: the artifact that must be the account's own
+  std::string image_url;            // image_edit: where the picture is to be fetched; or empty
   policy::Ask ask;                  // how large it is: what is held is made of it
 };
 // How large an input is, whatever else may be wrong with it.

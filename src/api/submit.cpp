@@ -7,6 +7,7 @@
 
 #include "api/idempotency.h"
 #include "api/render.h"
+#include "net/public_address.h"
 
 namespace turnpike::api {
 namespace {
@@ -54,6 +55,13 @@ boost::asio::awaitable<Result<node::SubmitAnswer>> submit(Context& context, Subm
         check_image_owner(context, *submission.facts.image, *account, submission.input_path + "image");
     const auto checked = co_await std::move(checking);
     if (!checked) co_return std::unexpected(checked.error());
+  }
+  const std::string& image_url = submission.facts.image_url;
+  if (!image_url.empty() && !context.policy->pictures.allow_private) {
+    if (const auto fit = net::check_public_url(image_url); !fit) {
+      const std::string field = submission.input_path + "image_url";
+      co_return fail(ErrorCode::kInvalidRequest, fmt::format("`{}` {}", field, fit.error().message), field);
+    }
   }
   node::SubmitRequest& request = submission.request;
   if (!submission.webhook_url.empty()) {

@@ -55,6 +55,7 @@ struct StartTry {
   std::optional<std::uint32_t> limit;  // its cap; nullopt: unlimited
   bool call = false;                   // row is in memory only; answered by an AnswerCall
   std::int64_t output_limit = 0;       // tokens of output that it may ask for; 0: none are held
+  std::uint64_t upload_bytes_max = 0;  // of a file that it takes in: as much as the account may upload
   std::string key;  // of the provider's pool of keys: its name; empty: the provider's only one
   // A call that need not wait for its hold to be durable: it may start as soon as the command has returned.
   bool at_once = false;
@@ -272,6 +273,7 @@ struct TryFailed {
   bool began = false;        // the caller has part of the answer: nobody else can begin anew
   bool key_refused = false;  // kMisconfigured: it is the key that the upstream does not take
   bool lost = false;         // who worked at it is not heard of any more: of a job it counts as no attempt
+  bool unasked = false;      // it failed before its provider was asked: nobody else is, and none is blamed
 };
 struct TryStopped {  // stopped as asked (cancel, timeout)
   std::optional<Usage> billed;

@@ -203,7 +203,8 @@ bool Engine::State::aim_anew(Job& job, Timestamp now) {
 
 bool Engine::State::fall_back(Job& job, const TryFailed& outcome, const Try& attempt, Timestamp now,
                               Changes& out) {
-  if (outcome.failure == policy::FailureClass::kInvalidInput || outcome.began) return false;
+  if (outcome.failure == policy::FailureClass::kInvalidInput || outcome.began || outcome.unasked)
+    return false;
   if (job.tries_in_attempt >= kTriesInAttemptMax) return false;
   JobRow& row = job.row;
   std::optional<std::size_t> next;

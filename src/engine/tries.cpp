@@ -20,7 +20,8 @@ SlotTime cost(Duration took) {
 }
 
 // What the end of a try says of its upstream. One that was asked to stop for another reason than its time, or
-// that is not heard of any more, says nothing: whatever it fails with may come of that.
+// that is not heard of any more, or that never came to its upstream, says nothing: whatever it fails with may
+// come of that.
 Gate::Verdict verdict_of(const TryOutcome& outcome, const Try& attempt) {
   if (std::holds_alternative<TryCompleted>(outcome)) return Gate::Verdict::kServed;
   if (std::holds_alternative<TryHandedBack>(outcome)) return Gate::Verdict::kUnknown;
@@ -28,6 +29,7 @@ Gate::Verdict verdict_of(const TryOutcome& outcome, const Try& attempt) {
     return attempt.timed_out ? Gate::Verdict::kFailed : Gate::Verdict::kUnknown;
   }
   const auto& failed = std::get<TryFailed>(outcome);
+  if (failed.unasked) return Gate::Verdict::kUnknown;
   const bool abandoned = (attempt.stop_sent && !attempt.timed_out) || failed.lost;
   switch (failed.failure) {
     case policy::FailureClass::kTransient:
@@ -196,6 +198,7 @@ void Engine::State::start(Queue& queue, const Order::Pick& pick, Job& job, Durat
   effect.output_limit = job.call   ? job.output_limit
                         : row.hold ? row.hold->amounts[policy::Meter::kOutputTokens]
                                    : 0;
+  effect.upload_bytes_max = account.plan->limits.upload_bytes_max;
   if (attempt.pass) effect.key = pool.gate->key_name(attempt.pass->key);
   set_timer(tries_.emplace(attempt.id, attempt).first->second);
   sync_rings(account, now);

@@ -93,17 +93,20 @@ Result<void> NodeImpl::recover() {
   loop_ = std::make_unique<CommitLoop>(engine::Engine(options_.policy, options_.engine), *journal_, *clock_,
                                        recovered->last_id, *this, options_.on_fatal);
   cold_ = std::make_unique<ColdReads>(*loop_, *journal_, readers_, options_.on_fatal);
-  RunnerParts parts{.loop = *loop_,
-                    .journal = *journal_,
-                    .readers = readers_,
-                    .artifacts = artifacts_,
-                    .providers = providers_,
-                    .clock = *clock_,
-                    .callers = callers_,
-                    .unavailable = options_.unavailable_providers,
-                    .desk = *desk_,
-                    .work_dir = options_.data_dir / "work",
-                    .spool_dir = options_.data_dir / "spool"};
+  RunnerParts parts{
+      .loop = *loop_,
+      .journal = *journal_,
+      .readers = readers_,
+      .artifacts = artifacts_,
+      .providers = providers_,
+      .clock = *clock_,
+      .callers = callers_,
+      .unavailable = options_.unavailable_providers,
+      .desk = *desk_,
+      .policy = [this] { return policy(); },
+      .picture_client = options_.picture_client ? options_.picture_client : net::Client::create(),
+      .work_dir = options_.data_dir / "work",
+      .spool_dir = options_.data_dir / "spool"};
   runners_ = std::make_unique<Runners>(std::move(parts), threads_);
   watch_ = make_watch();
   auto policies = read_policies(std::move(recovered->grandfathered));

@@ -58,7 +58,8 @@ struct Options {
   std::function<std::unique_ptr<provider::Provider>(const policy::Provider& config,
                                                     std::vector<std::string>& warnings)>
       make_provider;
-  std::shared_ptr<net::Client> list_client;  // reads providers' lists; null: one that is made
+  std::shared_ptr<net::Client> list_client;     // reads providers' lists; null: one that is made
+  std::shared_ptr<net::Client> picture_client;  // fetches pictures that inputs name; null: likewise
 };
 
 // A job as the api shows it: the committed row, and what memory knows beside it.

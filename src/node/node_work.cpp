@@ -7,7 +7,8 @@ namespace turnpike::node {
 namespace {
 
 constexpr Duration kHandOverMax = std::chrono::seconds(10);  // from being filled to its tries being there
-constexpr Duration kSettleMax = std::chrono::seconds(60);    // from a report to its commit
+static_assert(Runners::kWorkPictureMax < kHandOverMax);
+constexpr Duration kSettleMax = std::chrono::seconds(60);  // from a report to its commit
 
 }  // namespace
 

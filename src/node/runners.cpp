@@ -9,6 +9,7 @@
 
 #include "node/answer_cache_call.h"
 #include "node/log.h"
+#include "provider/picture.h"
 
 namespace turnpike::node {
 namespace asio = boost::asio;
@@ -38,6 +39,14 @@ std::string_view failure_of(const provider::Outcome& outcome) {
 engine::TryFailed failed(policy::FailureClass failure, std::string message) {
   return engine::TryFailed{
       .failure = failure, .message = std::move(message), .retry_after = {}, .billed = engine::Usage{}};
+}
+
+// What fails before the provider is asked is not its fault, and another would fail alike.
+engine::TryFailed unasked(provider::Failure failure) {
+  engine::TryFailed end = failed(failure.failure, std::move(failure.message));
+  end.retry_after = failure.retry_after;
+  end.unasked = true;
+  return end;
 }
 
 void log_exception(std::string_view what) {
@@ -148,12 +157,14 @@ asio::awaitable<void> Runners::run(LivePtr live) {
 }
 
 void Runners::clean(const Live& live) {
-  if (!live.has_folder) return;
-  parts_.readers.post_own([folder = folder_of(live)] {
-    std::error_code error;
-    fs::remove_all(folder, error);
-    if (error) log_event(LogLevel::kWarn, "work.not_removed", {{"cause", error.message()}});
-  });
+  for (fs::path left : {live.has_folder ? folder_of(live) : fs::path(), live.picture}) {
+    if (left.empty()) continue;
+    parts_.readers.post_own([left = std::move(left)] {
+      std::error_code error;
+      fs::remove_all(left, error);
+      if (error) log_event(LogLevel::kWarn, "work.not_removed", {{"cause", error.message()}});
+    });
+  }
 }
 
 asio::awaitable<Runners::Ending> Runners::attempt(LivePtr live) {
@@ -199,7 +210,7 @@ asio::awaitable<Runners::Ending> Runners::serve(LivePtr live, ProviderSet::Servi
     if (live->place->cached()) request.sink = cached_sink(live->place, live->place->cached());
   }
   // A sandbox writes no file; a job for it that names none costs no turn of another thread. Nor does a call
-  // that goes over the wire as it came.
+  // that goes over the wire as it came. Who writes files takes them, too.
   const bool writes =
       serving.kind == policy::ProviderKind::kExec || serving.kind == policy::ProviderKind::kPull;
   const bool with_folder = request.wire ? writes : serving.kind != policy::ProviderKind::kSandbox;
@@ -217,6 +228,13 @@ asio::awaitable<Runners::Ending> Runners::serve(LivePtr live, ProviderSet::Servi
     }
     if (const auto reason = stop_of(*live))
       co_return Ending{.outcome = stopped_outcome(*reason), .files = {}};
+  }
+  if (writes && !request.wire && provider::edits_picture(request.task)) {
+    auto taking = take_picture(live, request);
+    Taken taken = co_await std::move(taking);
+    if (const auto reason = stop_of(*live))
+      co_return Ending{.outcome = stopped_outcome(*reason), .files = {}};
+    if (!taken) co_return Ending{.outcome = unasked(std::move(taken.error())), .files = {}};
   }
   provider::Outcome outcome = co_await ask(live, std::move(serving), std::move(request));
   co_return co_await finish(live, std::move(outcome));

@@ -7,7 +7,9 @@
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <expected>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -18,6 +20,7 @@
 
 #include "engine/engine.h"
 #include "journal/journal.h"
+#include "net/client.h"
 #include "net/io_threads.h"
 #include "net/task_group.h"
 #include "node/artifact_store.h"
@@ -41,8 +44,10 @@ struct RunnerParts {
   const Callers& callers;
   const std::set<std::string>& unavailable;  // providers found missing at start
   provider::WorkDesk& desk;
-  std::filesystem::path work_dir;   // one folder a try below it; absolute
-  std::filesystem::path spool_dir;  // absolute
+  std::function<policy::PolicyPtr()> policy;    // in force
+  std::shared_ptr<net::Client> picture_client;  // of pictures that inputs name by address
+  std::filesystem::path work_dir;               // one folder a try below it; absolute
+  std::filesystem::path spool_dir;              // absolute
 };
 
 class Runners {
@@ -50,6 +55,8 @@ class Runners {
   static constexpr Duration kProgressEvery = std::chrono::milliseconds(250);  // at most one report a try
   static constexpr std::size_t kProgressTextMax = 200;                        // bytes
   static constexpr std::size_t kInputFilesMax = 64;                           // artifacts one input may name
+  // What a claim is filled with is awaited for a while only: its pictures come sooner, or fail their try.
+  static constexpr Duration kWorkPictureMax = std::chrono::seconds(5);
 
   Runners(RunnerParts parts, net::IoThreads& threads);
 
@@ -82,6 +89,7 @@ class Runners {
     // Of its coroutine:
     Monotonic progress_at{};
     bool has_folder = false;
+    std::filesystem::path picture;  // that was fetched for it; empty: none was
   };
   using LivePtr = std::shared_ptr<Live>;
   class Leaving;
@@ -104,6 +112,10 @@ class Runners {
   boost::asio::awaitable<Ending> attempt(LivePtr live);
   boost::asio::awaitable<Ending> serve(LivePtr live, ProviderSet::Serving serving);
   boost::asio::awaitable<Result<void>> prepare(LivePtr live, bool with_folder, provider::Request& request);
+  // The picture that an input is to edit: fetched where it is named by its address, and looked at.
+  using Taken = std::expected<void, provider::Failure>;
+  boost::asio::awaitable<Taken> take_picture(LivePtr live, provider::Request& request);
+  boost::asio::awaitable<Taken> fetch_picture(LivePtr live, std::string url, provider::Request& request);
   boost::asio::awaitable<Ending> finish(LivePtr live, provider::Outcome outcome);
   boost::asio::awaitable<Ending> keep(LivePtr live, provider::Success success);
   boost::asio::awaitable<void> settle(LivePtr live, Ending ending);

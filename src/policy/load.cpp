@@ -87,6 +87,7 @@ void read_policy(const YAML::Node& root, const SecretSource& secrets, Report& re
     read_accounts(top.require("accounts"), policy);
     read_store(top.at("store"), policy);
     read_webhooks(top.at("webhooks"), policy);
+    read_pictures(top.at("pictures"), policy);
     read_endpoints(top.at("endpoints"), policy);
     read_cache(top.at("cache"), policy);
     read_telemetry(top.at("telemetry"), secrets, policy);

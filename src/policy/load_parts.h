@@ -1,7 +1,7 @@
 // The sections of a configuration, one function each. They are read in this order, whatever the order in the
 // file, so that each finds what it refers to: server, providers, models, aliases, content_types, plans,
-// accounts, store, webhooks, endpoints, cache, telemetry, prices, teams and platform, rules, flags. A name
-// with mistakes in it is known all the same: a mistake is reported once, not at every use.
+// accounts, store, webhooks, pictures, endpoints, cache, telemetry, prices, teams and platform, rules, flags.
+// A name with mistakes in it is known all the same: a mistake is reported once, not at every use.
 #pragma once
 
 #include <cstdint>
@@ -37,6 +37,7 @@ void read_plans(const Value& plans, const Value& defaults, Policy& policy);  // 
 void read_accounts(const Value& value, Policy& policy);
 void read_store(const Value& value, Policy& policy);
 void read_webhooks(const Value& value, Policy& policy);
+void read_pictures(const Value& value, Policy& policy);
 void read_endpoints(const Value& value, Policy& policy);
 void read_cache(const Value& value, Policy& policy);
 void read_telemetry(const Value& value, const SecretSource& secrets, Policy& policy);

@@ -1,4 +1,4 @@
-// The sections server, store, webhooks, accounts and endpoints.
+// The sections server, store, webhooks, pictures, accounts and endpoints.
 #include <arpa/inet.h>
 #include <fmt/format.h>
 
@@ -274,6 +274,16 @@ void read_webhooks(const Value& value, Policy& policy) {
       if (item.duration(wait, std::chrono::milliseconds(10), hours(24))) out.retry.push_back(wait);
     });
     if (out.retry.size() > kRetriesMax) retry.mistake(fmt::format("must be at most {} waits", kRetriesMax));
+  });
+}
+
+void read_pictures(const Value& value, Policy& policy) {
+  Pictures& out = policy.pictures;
+  value.section([&](Map& pictures) {
+    pictures.at("allow_private").flag(out.allow_private);
+    pictures.at("timeout").duration(out.timeout, seconds(1), minutes(5));
+    pictures.at("edge").whole(out.edge_max, 1, 1'000'000);
+    pictures.at("pixels").whole(out.pixels_max, 1, 100'000'000'000);
   });
 }
 

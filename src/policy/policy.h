@@ -419,6 +419,15 @@ struct Webhooks {
                                  std::chrono::hours(14),  std::chrono::hours(20),  std::chrono::hours(24)};
 };
 
+// Pictures that inputs name: uploaded ones, and those that are fetched from an address (image_url).
+struct Pictures {
+  bool allow_private = false;                   // addresses that are not public
+  Duration timeout = std::chrono::seconds(30);  // from looking up the host's name to the last byte
+  // What a picture's own header may say of its size: it is looked at before a program decodes it.
+  std::uint32_t edge_max = 16'384;         // pixels
+  std::uint64_t pixels_max = 100'000'000;  // width * height
+};
+
 // Traces of calls, sent to a collector by OTLP over HTTP.
 struct Otlp {
   std::string endpoint;  // spans go to this and /v1/traces; no slash at its end
@@ -448,6 +457,7 @@ struct Policy {
   Store store;
   Accounts accounts;
   Webhooks webhooks;
+  Pictures pictures;
   CacheLimits cache;
   std::optional<Otlp> otlp;                        // telemetry.otlp; nullopt: nothing is traced
   std::map<std::string, Pool, std::less<>> pools;  // by name: server.slots and one for each provider without

@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::size_t kChunksMax = 64;            // of a WAV before its samples
 constexpr std::size_t kSegmentsMax = 512;         // of a JPEG before its frame
+constexpr std::size_t kBlocksMax = 4096;          // of a GIF before its first frame, and what they consist of
 constexpr std::int64_t kEdgePixelsMax = 1 << 20;  // beyond: not believed
 
 std::optional<std::string> read_at(int file, std::uint64_t offset, std::size_t bytes) {
@@ -115,7 +116,46 @@ std::optional<Measured> measure_webp(std::string_view head) {
   return std::nullopt;
 }
 
+std::uint64_t colour_table_bytes(std::uint32_t flags) {
+  return (flags & 0x80U) == 0 ? 0 : 3ULL << ((flags & 7U) + 1);
+}
+
+// GIF89a, sections 18 to 26: the logical screen, then blocks. Decoders widen the screen for a frame that is
+// larger, so the first frame counts as well.
+std::optional<Measured> measure_gif(int file, std::string_view head) {
+  if (head.size() < 13) return std::nullopt;
+  std::uint64_t offset = 13 + colour_table_bytes(byte_at(head, 10));
+  bool within_extension = false;
+  for (std::size_t i = 0; i < kBlocksMax; ++i) {
+    const auto first = read_at(file, offset, 1);
+    if (!first) return std::nullopt;
+    const std::uint32_t kind = byte_at(*first, 0);
+    if (within_extension) {
+      within_extension = kind != 0;  // a sub-block's length; none ends the extension
+      offset += 1 + kind;
+    } else if (kind == 0x21) {
+      within_extension = true;
+      offset += 2;
+    } else if (kind == 0x2C) {
+      const auto frame = read_at(file, offset + 1, 8);
+      if (!frame) return std::nullopt;
+      return picture("image/gif", std::max(little16(head, 6), little16(*frame, 0) + little16(*frame, 4)),
+                     std::max(little16(head, 8), little16(*frame, 2) + little16(*frame, 6)));
+    } else {
+      return std::nullopt;
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
+
+std::optional<Measured> measure_picture(int file, std::uint64_t size) {
+  const auto head = read_at(file, 0, static_cast<std::size_t>(std::min<std::uint64_t>(size, 13)));
+  if (!head) return std::nullopt;
+  if (head->starts_with("GIF87a") || head->starts_with("GIF89a")) return measure_gif(file, *head);
+  return measure(file, size);
+}
 
 std::optional<Measured> measure(int file, std::uint64_t size) {
   const auto read = read_at(file, 0, static_cast<std::size_t>(std::min<std::uint64_t>(size, 30)));

@@ -27,4 +27,8 @@ struct Measured {
 // and WebP. nullopt: it begins as one of these and is broken.
 std::optional<Measured> measure(int file, std::uint64_t size);
 
+// Likewise, of a picture that comes in: knows GIF, too, of which the larger of its screen and its first frame
+// counts.
+std::optional<Measured> measure_picture(int file, std::uint64_t size);
+
 }  // namespace turnpike::provider

@@ -53,6 +53,22 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"EditOfAJob", "image_edit", R"({"image":"job_0000000000001"})", "input.image"},
         Case{"EditByUrl", "image_edit", R"({"image":"art_0000000000001","image_url":"https://a/b"})",
              "input.image_url"},
+        Case{"EditOfAPictureElsewhere", "image_edit",
+             R"({"image_url":"https://example.com/a.png?size=2","operations":{"resize":{"width":5}}})", ""},
+        Case{"EditByUrlWithoutTls", "image_edit", R"({"image":null,"image_url":"http://[::1]:8080/a"})", ""},
+        Case{"EditByNoUrl", "image_edit", R"({"image_url":"cat.png"})", "input.image_url"},
+        Case{"EditByAnotherScheme", "image_edit", R"({"image_url":"file:///etc/passwd"})", "input.image_url"},
+        Case{"EditByAUnixSocket", "image_edit", R"({"image_url":"unix:/run/docker.sock:/v1"})",
+             "input.image_url"},
+        Case{"EditWithAPassword", "image_edit", R"({"image_url":"https://ann:pw@example.com/a.png"})",
+             "input.image_url"},
+        Case{"EditByNoHost", "image_edit", R"({"image_url":"https:///a.png"})", "input.image_url"},
+        Case{"EditByNoPort", "image_edit", R"({"image_url":"https://example.com:99999/a.png"})",
+             "input.image_url"},
+        Case{"EditByAUrlWithSpaces", "image_edit", R"({"image_url":"https://example.com/a b.png"})",
+             "input.image_url"},
+        Case{"EditByANumber", "image_edit", R"({"image_url":5})", "input.image_url"},
+        Case{"EditByAnEmptyUrl", "image_edit", R"({"image_url":""})", "input.image_url"},
         Case{"ResizeToNothing", "image_edit", R"({"image":"art_0000000000001","operations":{"resize":{}}})",
              "input.operations.resize.width"},
         Case{"UnknownOperation", "image_edit", R"({"image":"art_0000000000001","operations":{"spin":{}}})",
@@ -68,6 +84,21 @@ TEST(ImageEdit, TellsWhichArtifactIsEdited) {
   Mistakes mistakes;
   const auto facts = check_input("image_edit", input, "input.", mistakes);
   EXPECT_EQ(facts.image, ArtifactId{1});
+  EXPECT_EQ(facts.image_url, "");
+}
+
+TEST(ImageEdit, TellsWhereThePictureIs) {
+  const std::string start = "https://example.com/";
+  const auto at = [&start](std::size_t bytes) {
+    return boost::json::object{{"image_url", start + std::string(bytes - start.size(), 'a')}};
+  };
+  Mistakes none;
+  const auto facts = check_input("image_edit", at(2048), "input.", none);
+  EXPECT_FALSE(none.any());
+  EXPECT_EQ(facts.image_url.size(), 2048U);
+  Mistakes mistakes;
+  (void)check_input("image_edit", at(2049), "input.", mistakes);
+  EXPECT_EQ(mistakes.error().param, "input.image_url");
 }
 
 }  // namespace

@@ -133,6 +133,21 @@ TEST_F(Routes, ATryThatIsLostSaysNothingOfTheUpstream) {
   EXPECT_FALSE(breaker_open("a"));
 }
 
+TEST_F(Routes, WhatFailsBeforeItsUpstreamIsAskedIsTriedAgainAndBlamesNobody) {
+  for (int i = 0; i < 3; ++i) {
+    const JobId id = submit(routed({"a", "b"}));
+    settle(row(id).current_try, TryFailed{.failure = FailureClass::kTransient,
+                                          .message = "the picture could not be fetched",
+                                          .retry_after = {},
+                                          .unasked = true});
+    EXPECT_EQ(state(id), JobState::kScheduled) << "another upstream would fail alike";
+    EXPECT_EQ(row(id).attempt, 1U);
+    EXPECT_EQ(row(id).provider, "a");
+    ASSERT_TRUE(cancel(id));
+  }
+  EXPECT_FALSE(breaker_open("a"));
+}
+
 TEST_F(Routes, AGateOutlivesThePolicyThatLeavesItOut) {
   policy_.providers["c"].limit = policy::UpstreamLimit{.requests = 1, .per = minutes(10)};
   const policy::Policy whole = policy_;

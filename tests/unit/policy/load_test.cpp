@@ -25,6 +25,10 @@ TEST(Load, KeepsDefaultsWhereNothingIsSaid) {
   EXPECT_EQ(policy->store.keep_events, 24h);
   EXPECT_FALSE(policy->webhooks.allow_private || policy->webhooks.allow_http);
   EXPECT_EQ(policy->webhooks.retry.front(), 5s);
+  EXPECT_FALSE(policy->pictures.allow_private);
+  EXPECT_EQ(policy->pictures.timeout, 30s);
+  EXPECT_EQ(policy->pictures.edge_max, 16'384U);
+  EXPECT_EQ(policy->pictures.pixels_max, 100'000'000U);
   EXPECT_FALSE(policy->accounts.tier_from_request);
   EXPECT_THAT(policy->share_permille, ElementsAre(50, 100, 200, 0));
   const Model& writer = policy->models.at("writer");
@@ -34,6 +38,15 @@ TEST(Load, KeepsDefaultsWhereNothingIsSaid) {
   EXPECT_EQ(writer.versions[0].routes.at(0).upstream_model, "auto");
   EXPECT_EQ(writer.default_version, "1");
   EXPECT_THAT(policy->model_order, ElementsAre("writer", "narrator"));
+}
+
+TEST(Load, ReadsWhatPicturesMayBe) {
+  const PolicyPtr policy = good(sample_with(
+      "store: {kind: sqlite}", "pictures: {allow_private: true, timeout: 5s, edge: 4096, pixels: 8000000}"));
+  EXPECT_TRUE(policy->pictures.allow_private);
+  EXPECT_EQ(policy->pictures.timeout, 5s);
+  EXPECT_EQ(policy->pictures.edge_max, 4096U);
+  EXPECT_EQ(policy->pictures.pixels_max, 8'000'000U);
 }
 
 TEST(Load, StartsEveryPlanFromTheDefaultPlan) {
