@@ -5,6 +5,7 @@
 #include <boost/json/string.hpp>
 #include <utility>
 
+#include "api/anonymous.h"
 #include "api/router.h"
 
 namespace turnpike::api {
@@ -55,6 +56,7 @@ Result<Caller> identify(const Context& context) {
   if (context.route->access == Access::kTicket) {
     if (const auto ticket = context.request.query_value("ticket")) return caller_by_ticket(context, *ticket);
   }
+  if (auto caller = anonymous_caller(context)) return *std::move(caller);
   return fail(ErrorCode::kInvalidApiKey, "no API key: send it as `Authorization: Bearer tp_…`");
 }
 
@@ -108,6 +110,12 @@ Result<std::string> named_user(const Context& context) {
   return std::string(*in_body);
 }
 
+// Where a user is named.
+std::string field_with_user(const Context& context) {
+  if (context.request.header("Turnpike-Account") != nullptr) return "Turnpike-Account";
+  return context.fields().contains("userId") ? "userId" : "user";
+}
+
 }  // namespace
 
 Result<void> authorize(Context& context) {
@@ -143,11 +151,20 @@ Result<void> name_user(Context& context) {
   if (context.caller.how == Caller::How::kNobody) return {};
   auto user = named_user(context);
   if (!user) return std::unexpected(std::move(user.error()));
+  if (context.caller.role == journal::Role::kService && is_anonymous_user(*user)) {
+    return fail(ErrorCode::kForbidden,
+                "ids that begin with `public:` are those of whoever has no key: call your user otherwise",
+                field_with_user(context));
+  }
   if (context.caller.operates()) {
     context.user = *std::move(user);
     return {};
   }
   if (user->empty()) return {};
+  if (context.caller.how == Caller::How::kAnonymous) {
+    return fail(ErrorCode::kForbidden, "whoever has no key asks for himself alone: name no user",
+                field_with_user(context));
+  }
   const auto own = context.node().account(context.caller.account);
   if (own && own->user_id == *user) return {};
   return fail(ErrorCode::kForbidden, "this key is of one account and cannot act for another user",

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <utility>
 
+#include "api/anonymous.h"
 #include "api/crypto.h"
 #include "api/router.h"
 #include "base/random.h"
@@ -80,6 +81,8 @@ std::string Caller::actor() const {
       return "cli";
     case How::kTicket:
       return "ticket";
+    case How::kAnonymous:
+      return user_id;
   }
   return "anonymous";
 }
@@ -134,6 +137,10 @@ boost::asio::awaitable<Result<AccountId>> find_acting(Context& context, std::str
     if (!plan.empty()) {
       co_return fail(ErrorCode::kForbidden, "`userTier` may be sent by an application's backend only",
                      "userTier");
+    }
+    if (caller.how == Caller::How::kAnonymous) {
+      auto making = anonymous_account(context);
+      co_return co_await std::move(making);
     }
     co_return caller.account;
   }

@@ -18,6 +18,7 @@
 #include "api/error.h"
 #include "api/json.h"
 #include "api/keys.h"
+#include "api/newcomers.h"
 #include "api/request_record.h"
 #include "api/sockets.h"
 #include "api/tickets.h"
@@ -75,6 +76,8 @@ struct Services {
   Tickets tickets;
   InFlight in_flight;
   Sockets sockets;
+  Sockets anonymous_streams;  // of jobs' events, for whoever has no key
+  Newcomers newcomers;
   RequestCounts counts;
   Wall started;
   std::atomic<bool> ready{false};    // /readyz
@@ -83,12 +86,13 @@ struct Services {
 
 // Who asks.
 struct Caller {
-  enum class How : std::uint8_t { kNobody, kKey, kControl, kTicket } how = How::kNobody;
+  enum class How : std::uint8_t { kNobody, kKey, kControl, kTicket, kAnonymous } how = How::kNobody;
   journal::Role role = journal::Role::kAccount;
-  KeyId key{};          // kKey
-  AccountId account{};  // role kAccount: whose things; else none
+  KeyId key{};            // kKey
+  AccountId account{};    // role kAccount: whose things; else none. kAnonymous: none where it is new
+  std::string user_id{};  // kAnonymous: see anonymous_user()
   bool operates() const { return role == journal::Role::kAdmin || role == journal::Role::kService; }
-  std::string actor() const;  // for the audit: the key's id, "cli", "ticket"
+  std::string actor() const;  // for the audit: the key's id, "cli", "ticket", "public:203.0.113.7"
 };
 
 struct Context {

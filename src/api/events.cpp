@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "api/anonymous.h"
 #include "api/event_feed.h"
 #include "api/handlers.h"
 #include "api/render.h"
@@ -20,6 +21,7 @@ struct Stream {
   const std::shared_ptr<EventFeed> feed;
   std::optional<JobId> job;  // a stream of one job ends with it
   std::vector<Told> told_first;
+  std::shared_ptr<const void> place;  // among the streams of whoever has no key
 };
 
 // One event of the stream: its name, and where it can be resumed its id.
@@ -107,7 +109,10 @@ Handled stream_job_events(Context& context) {
   if (!id) co_return fail(ErrorCode::kNotFound, "there is no such job", "id");
   const auto after = last_event_id(context);
   if (!after) co_return std::unexpected(after.error());
+  auto place = place_for_stream(context);
+  if (!place) co_return std::unexpected(std::move(place.error()));
   const auto stream = std::make_shared<Stream>(context.node(), context.scope());
+  stream->place = *std::move(place);
   stream->job = id;
   std::vector<EventFeed::Subject> job{id};
   auto following = stream->feed->follow(std::move(job), *after);

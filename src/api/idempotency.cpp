@@ -34,7 +34,9 @@ class Flight {
 // Two users of one application may use the same key: it is scoped to the account, before the account exists.
 std::string scope_of(const Context& context, std::string_view key) {
   std::string user = context.user;
-  if (!context.caller.operates()) {
+  if (context.caller.how == Caller::How::kAnonymous) {
+    user = context.caller.user_id;
+  } else if (!context.caller.operates()) {
     const auto account = context.node().account(context.caller.account);
     if (account) user = account->user_id;
   }

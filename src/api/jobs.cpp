@@ -10,6 +10,7 @@
 #include "api/render.h"
 #include "api/submit.h"
 #include "api/webhooks.h"
+#include "policy/body_schema.h"
 
 namespace turnpike::api {
 namespace {
@@ -131,7 +132,8 @@ Result<Submission> read_endpoint(const Context& context) {
   Submission job;
   job.request.task = context.endpoint->task;
   job.status = context.endpoint->status;
-  json::object input = context.fields();
+  json::value body = context.fields();
+  json::object& input = body.get_object();
   json::object asking;
   for (const std::string_view name : {"user", "userId", "userTier"}) {
     if (const auto* value = input.if_contains(name)) {
@@ -147,9 +149,13 @@ Result<Submission> read_endpoint(const Context& context) {
     video->get_object().erase("userTier");
     if (video->get_object().empty()) input.erase("videoConfig");
   }
-  job.facts = check_input(job.request.task, input, job.input_path, mistakes);
-  job.input = serialized(input);
+  if (context.endpoint->schema != nullptr) {
+    for (auto& misfit : context.endpoint->schema->misfits(body))
+      mistakes.add(std::move(misfit.field), std::move(misfit.message));
+  }
+  if (!mistakes.any()) job.facts = check_input(job.request.task, input, job.input_path, mistakes);
   if (mistakes.any()) return std::unexpected(mistakes.error());
+  job.input = serialized(body);
   return job;
 }
 

@@ -12,22 +12,24 @@ namespace {
 using enum Access;
 using enum BodyKind;
 
+constexpr bool kKeyless = true;
+
 // clang-format off
 constexpr std::array kRoutes{
     // Jobs
     Route{"POST",   "/api/jobs",                   kAccount, kJson,   create_job},
     Route{"GET",    "/api/jobs",                   kAccount, kNone,   list_jobs},
-    Route{"GET",    "/api/jobs/{id}",              kAccount, kNone,   get_job},
+    Route{"GET",    "/api/jobs/{id}",              kAccount, kNone,   get_job, kKeyless},
     Route{"DELETE", "/api/jobs/{id}",              kAccount, kMaybe,  cancel_job},
     Route{"POST",   "/api/jobs/{id}/retry",        kAccount, kMaybe,  retry_job},
-    Route{"GET",    "/api/jobs/{id}/why",          kAccount, kNone,   explain_job},
-    Route{"GET",    "/api/jobs/{id}/events",       kTicket,  kNone,   stream_job_events},
+    Route{"GET",    "/api/jobs/{id}/why",          kAccount, kNone,   explain_job, kKeyless},
+    Route{"GET",    "/api/jobs/{id}/events",       kTicket,  kNone,   stream_job_events, kKeyless},
     Route{"GET",    "/api/events",                 kTicket,  kNone,   stream_events},
     Route{"GET",    "/api/ws",                     kTicket,  kNone,   open_socket},
-    Route{"GET",    "/api/requests/{id}/why",      kAccount, kNone,   explain_refusal},
+    Route{"GET",    "/api/requests/{id}/why",      kAccount, kNone,   explain_refusal, kKeyless},
     // Artifacts
     Route{"POST",   "/api/artifacts",              kAccount, kUpload, upload_artifact},
-    Route{"GET",    "/artifacts/{name}",           kTicket,  kNone,   serve_artifact},
+    Route{"GET",    "/artifacts/{name}",           kTicket,  kNone,   serve_artifact, kKeyless},
     Route{"POST",   "/api/tickets",                kAccount, kMaybe,  create_ticket},
     // Workers
     Route{"POST",   "/api/work/claim",             kWorker,  kMaybe,  claim_work},

@@ -35,6 +35,8 @@ struct Route {
   Access access;
   BodyKind body;
   RouteHandler handler;
+  // Whoever has no key may look at his own, where an endpoint is public (docs/decisions/0029).
+  bool keyless = false;
 };
 
 std::span<const Route> routes();

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -39,6 +40,8 @@ void read_store(const Value& value, Policy& policy);
 void read_webhooks(const Value& value, Policy& policy);
 void read_pictures(const Value& value, Policy& policy);
 void read_endpoints(const Value& value, Policy& policy);
+// Of an endpoint's body, compiled; null where there is none, or a mistake in it.
+std::shared_ptr<const BodySchema> read_schema(const Value& value);
 void read_cache(const Value& value, Policy& policy);
 void read_telemetry(const Value& value, const SecretSource& secrets, Policy& policy);
 void read_content_types(const Value& value, Policy& policy);

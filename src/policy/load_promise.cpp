@@ -231,7 +231,13 @@ void read_rules(const Value& value, Policy& policy) {
     Rule rule;
     item.section([&](Map& map) {
       map.require("name").name(rule.name);
-      read_plan_reference(map.require("from"), policy, rule.from);
+      const Value from = map.require("from");
+      read_plan_reference(from, policy, rule.from);
+      if (!rule.from.empty() && rule.from == policy.anonymous_plan()) {
+        from.mistake(
+            "is the plan of whoever has no key (`public` of an endpoint), who is on it again with the next "
+            "request: give `public` a plan of its own");
+      }
       const Value to = map.require("to");
       read_plan_reference(to, policy, rule.to);
       if (!rule.to.empty() && rule.to == rule.from) to.mistake("is the plan that the rule moves from");

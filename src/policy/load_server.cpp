@@ -1,16 +1,13 @@
-// The sections server, store, webhooks, pictures, accounts and endpoints.
+// The sections server, store, webhooks, pictures and accounts.
 #include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <limits>
 
-#include "policy/contains.h"
 #include "policy/load_parts.h"
 #include "policy/nearest.h"
 #include "policy/numbers.h"
-#include "policy/resolve.h"
 
 namespace turnpike::policy {
 namespace {
@@ -19,26 +16,6 @@ using std::chrono::days;
 using std::chrono::hours;
 using std::chrono::minutes;
 using std::chrono::seconds;
-
-// Paths of Turnpike's own that an endpoint may not stand in for; those with a trailing slash with all below
-// them.
-constexpr std::array kOwnPaths = {"/v1/",
-                                  "/metrics",
-                                  "/healthz",
-                                  "/readyz",
-                                  "/docs",
-                                  "/openapi.yaml",
-                                  "/artifacts/",
-                                  "/api/jobs/",
-                                  "/api/artifacts/",
-                                  "/api/admin/",
-                                  "/api/keys/",
-                                  "/api/tickets",
-                                  "/api/events",
-                                  "/api/ws",
-                                  "/api/accounts/",
-                                  "/api/subscription/",
-                                  "/api/webhooks/"};
 
 constexpr std::size_t kOriginsMax = 64;
 
@@ -124,82 +101,6 @@ void read_origins(const Value& origins, Server& out) {
     if (out.origins.size() == kOriginsMax) item.mistake(fmt::format("at most {} origins", kOriginsMax));
     out.origins.push_back(std::move(origin));
   });
-}
-
-// "/a/b": what a request's path can be without escapes.
-bool is_path(std::string_view path) {
-  return path.size() > 1 && path.size() <= 200 && path.front() == '/' && !path.ends_with('/') &&
-         !path.contains("//") && !path.contains("/.") && std::ranges::all_of(path, [](char c) {
-           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '/' ||
-                  c == '-' || c == '_' || c == '.' || c == '~';
-         });
-}
-
-bool is_own_path(std::string_view path) {
-  return std::ranges::any_of(kOwnPaths, [path](std::string_view own) {
-    if (!own.ends_with('/')) return path == own;
-    return path.starts_with(own) || path == own.substr(0, own.size() - 1);
-  });
-}
-
-void read_endpoint_path(const Value& value, const Policy& policy, Endpoint& out) {
-  if (!value.text(out.path)) return;
-  if (!is_path(out.path)) {
-    value.mistake("must be a path such as /speak: letters, digits and - _ . ~ between slashes");
-  } else if (is_own_path(out.path)) {
-    value.mistake("is a path of Turnpike's own: choose another");
-  } else if (contains(policy.endpoints, out.path, &Endpoint::path)) {
-    value.mistake(fmt::format("`{}` is published twice: keep one", out.path));
-  }
-}
-
-void read_endpoint_alias(const Value& alias, Map& map, Endpoint& out) {
-  if (alias.text(out.alias) &&
-      (!is_path(out.alias) || (!out.alias.starts_with("/api/") && !out.alias.starts_with("/v1/"))))
-    alias.mistake("must be a path of Turnpike's own, such as /api/jobs");
-  for (const char* key : {"respond", "wait", "status"})
-    map.refuse(key, "belongs to an endpoint with a task: an alias answers as the path that it stands for");
-}
-
-void read_endpoint_task(const Value& task, Map& map, const Policy& policy, Endpoint& out) {
-  if (task.name(out.task)) {
-    const std::vector<std::string> known = known_tasks(policy);
-    if (!contains(known, out.task))
-      task.mistake(
-          fmt::format("unknown task `{}`: no model serves it; {}", out.task, suggestion(out.task, known)));
-  }
-  const Value respond = map.at("respond");
-  const Value wait = map.at("wait");
-  if (respond.present() && wait.present()) {
-    wait.mistake("stands beside `respond`: write `respond: job` (answer at once) or `wait: 20s`, not both");
-  } else {
-    bool job = true;
-    respond.word(job, {{"job", true}});
-    wait.duration(out.wait, seconds(1), minutes(5));
-  }
-  std::uint32_t status = out.status;
-  map.at("status").whole(status, 200, 299);
-  out.status = static_cast<std::uint16_t>(status);
-}
-
-void read_endpoint(const Value& value, Policy& policy) {
-  Endpoint endpoint;
-  value.section([&](Map& map) {
-    read_endpoint_path(map.require("path"), policy, endpoint);
-    for (const char* later : {"workflow", "schema", "public"})
-      map.refuse(later, "is not there yet in this version");
-    const Value alias = map.at("alias");
-    const Value task = map.at("task");
-    if (alias.present() == task.present()) {
-      map.mistake("needs either `task` or `alias`");
-      for (const char* key : {"respond", "wait", "status"}) map.at(key);
-    } else if (alias.present()) {
-      read_endpoint_alias(alias, map, endpoint);
-    } else {
-      read_endpoint_task(task, map, policy, endpoint);
-    }
-  });
-  policy.endpoints.push_back(std::move(endpoint));
 }
 
 }  // namespace
@@ -296,12 +197,9 @@ void read_accounts(const Value& value, Policy& policy) {
                                suggestion(out.default_plan, keys_of(policy.plans))));
     }
     read_account_zone(accounts.at("time_zone"), policy);
+    accounts.at("anonymous_per_minute").whole(out.anonymous_per_minute, 1, 60'000);
     accounts.at("tier_from").word(out.tier_from_request, {{"request", true}, {"none", false}});
   });
-}
-
-void read_endpoints(const Value& value, Policy& policy) {
-  value.list([&](const Value& item) { read_endpoint(item, policy); });
 }
 
 }  // namespace turnpike::policy

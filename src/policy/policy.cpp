@@ -61,6 +61,13 @@ const Plan* Policy::plan(std::string_view name) const {
   return found == plans.end() ? nullptr : &found->second;
 }
 
+const std::string& Policy::anonymous_plan() const {
+  static const std::string kNone;
+  const auto found =
+      std::ranges::find_if(endpoints, [](const Endpoint& endpoint) { return !endpoint.public_plan.empty(); });
+  return found == endpoints.end() ? kNone : found->public_plan;
+}
+
 PricePtr Policy::price(std::string_view provider, std::string_view upstream_model) const {
   static const PricePtr kNothing = [] {
     Price free;

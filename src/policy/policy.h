@@ -441,7 +441,12 @@ struct Accounts {
   std::string default_plan;
   bool tier_from_request = false;  // accounts.tier_from: request
   std::string time_zone = "UTC";   // of accounts that name none
+  // Accounts made in a minute for addresses that ask without a key and are new; as many at once as in ten
+  // minutes. 1..60,000.
+  std::uint32_t anonymous_per_minute = 60;
 };
+
+class BodySchema;
 
 // A path of the operator's own.
 struct Endpoint {
@@ -450,6 +455,10 @@ struct Endpoint {
   std::string task;            // the body is this task's input; or empty
   Duration wait{0};            // > 0: answer with the ended job if it ends within this time
   std::uint16_t status = 202;  // of an answer with a job
+  // What the body must look like, without `user`, `userId` and `userTier`; null: as the task has it.
+  std::shared_ptr<const BodySchema> schema;
+  // Whoever has no key may ask, as an account of this plan (docs/decisions/0029); empty: it takes a key.
+  std::string public_plan;
 };
 
 struct Policy {
@@ -480,6 +489,8 @@ struct Policy {
   std::string hash;  // SHA-256 of text, hex
 
   const Plan* plan(std::string_view name) const;
+  // The plan of whoever has no key, by its public endpoints; empty: there are none.
+  const std::string& anonymous_plan() const;
   // The price of a model (as the provider names it); null: none is known. Local programs (exec) and the
   // sandbox cost nothing unless the table says otherwise.
   PricePtr price(std::string_view provider, std::string_view upstream_model) const;

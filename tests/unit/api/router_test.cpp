@@ -56,6 +56,7 @@ TEST(Router, TheContractSaysWhatEachOperationNeeds) {
       EXPECT_TRUE(has_body) << route.pattern;
     const bool open = operation["security"].IsDefined() && operation["security"].size() == 0;
     EXPECT_EQ(open, route.access == Access::kPublic) << route.pattern;
+    EXPECT_EQ(operation["security"].size() == 2, route.keyless) << route.pattern;
   }
 }
 

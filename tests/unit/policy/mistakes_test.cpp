@@ -509,9 +509,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"StatusOutOfRange", "defaults:\n",
                 "endpoints:\n  - {path: /s, task: speech, status: 500}\ndefaults:\n",
                 "t.yaml:26:38: endpoints[0].status: must be a whole number from 200 to 299"},
-        BadFile{"PublicNotThereYet", "defaults:\n",
-                "endpoints:\n  - {path: /s, task: speech, public: free}\ndefaults:\n",
-                "t.yaml:26:38: endpoints[0].public: is not there yet in this version"}),
+        BadFile{"WorkflowNotThereYet", "defaults:\n",
+                "endpoints:\n  - {path: /s, task: speech, workflow: story}\ndefaults:\n",
+                "t.yaml:26:40: endpoints[0].workflow: is not there yet in this version"}),
     name_of);
 
 TEST(Mistakes, AreAllFoundAtOnceInTheOrderOfTheFile) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <set>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -163,6 +164,49 @@ TEST_F(Studio, SD10_TakesACanaryForBusiness) {
   overlay.canaries[0].share_permille = 0;
   EXPECT_EQ(served("BUSINESS", "text", "", overlay), "writer@2.0.0 via sandbox, standby");
   EXPECT_EQ(served("PRO", "text", "", overlay), "writer@2.1.0 via sandbox, standby");
+}
+
+class Jewelshot : public testing::Test {
+ protected:
+  void SetUp() override {
+    const Loaded loaded = load_file(presets_folder() / "jewelshot.yaml", without_secrets());
+    for (const Mistake& mistake : loaded.mistakes) ADD_FAILURE() << to_string(mistake);
+    ASSERT_TRUE(loaded.policy);
+    policy_ = loaded.policy;
+  }
+  PolicyPtr policy_;
+};
+
+TEST_F(Jewelshot, JS5_PublishesTheEditToVisitors) {
+  ASSERT_EQ(policy_->endpoints.size(), 1U);
+  const Endpoint& edit = policy_->endpoints.front();
+  EXPECT_EQ(edit.path, "/api/ai/edit");
+  EXPECT_EQ(edit.task, "image_edit");
+  EXPECT_EQ(edit.status, 200);
+  EXPECT_EQ(edit.wait, Duration{0});
+  EXPECT_EQ(edit.public_plan, "free");
+  EXPECT_TRUE(edit.schema);
+}
+
+TEST_F(Jewelshot, JS2_AsksItsUpstreamFifteenTimesAMinute) {
+  const auto& limit = policy_->providers.at("vips").limit;
+  ASSERT_TRUE(limit);
+  EXPECT_EQ(limit->requests, 15U);
+  EXPECT_EQ(limit->per, std::chrono::minutes(1));
+}
+
+TEST_F(Jewelshot, ServesEveryPlanWithoutAnAccountAnywhere) {
+  EXPECT_EQ(policy_->plans.size(), 3U);
+  for (const auto& [name, plan] : policy_->plans) {
+    EXPECT_TRUE(resolve(*policy_, plan, no_overlay(), "u", "image_edit", "", {})) << name;
+    EXPECT_GE(plan.limits.queue_depth.value_or(0), 5'400U) << name << ": JS9 comes from one address";
+  }
+}
+
+TEST_F(Jewelshot, JS8_HasARuleForEverySignal) {
+  std::set<Signal> signals;
+  for (const AlertRule& rule : policy_->alerts) signals.insert(rule.signal);
+  EXPECT_EQ(signals.size(), kSignals);
 }
 
 // What is shown as an example is one that works.
