@@ -28,7 +28,8 @@ class CommitListener {
   // The batch is durable: do what follows from it. Work for io threads is added to `deliveries`, which is
   // flushed right after. `took`: of the commit itself; zero where nothing was written.
   virtual void on_committed(OpenBatch& batch, Deliveries& deliveries, Duration took) = 0;
-  // By the thread of the turn, without the mutex: starts and answers of calls that need not wait for a commit.
+  // By the thread of the turn, without the mutex: starts and answers of calls that need not wait for a
+  // commit.
   virtual void on_decided(std::vector<engine::Effect>& effects) = 0;
   // Between batches. Returns when it wants to be called next.
   virtual Duration upkeep(Timestamp now) = 0;

@@ -60,8 +60,8 @@ class Runners {
 
   Runners(RunnerParts parts, net::IoThreads& threads);
 
-  // Once the start is durable, or need not be: tries of jobs go round the io threads, and a call's try goes to
-  // the thread of its client.
+  // Once the start is durable, or need not be: tries of jobs go round the io threads, and a call's try goes
+  // to the thread of its client.
   void start(engine::StartTry start, Deliveries& deliveries);
   // Interrupts a try; one that has not begun never will. Nothing if it has ended.
   void stop(TryId try_id, engine::StopReason reason);

@@ -390,7 +390,8 @@ struct Server {
   std::uint32_t sockets_per_account = 100;
   std::uint32_t socket_subscriptions_max = 100;        // of each
   std::uint64_t socket_message_bytes_max = 16 * 1024;  // that a client sends
-  // Pages that read answers and open WebSockets beside those of the server's own host: "https://app.example", or "*".
+  // Pages that read answers and open WebSockets beside those of the server's own host: "https://app.example",
+  // or "*".
   std::vector<std::string> origins;
   // Between requests; and how long a WebSocket may be silent, which is asked after half of it.
   Duration idle_timeout = std::chrono::seconds(60);

@@ -238,10 +238,8 @@ TEST_F(MoneyTest, AnAnswerWaitsForItsChargeUnlessWhatWasHeldCoversIt) {
   EXPECT_FALSE(told_at_once(TryCompleted{
       .output = "{}", .artifacts = {}, .usage = {{"tokens_in", 1'000'000}, {"tokens_out", 1'000'000}}}))
       << "it used more than it held";
-  EXPECT_FALSE(told_at_once(TryFailed{.failure = policy::FailureClass::kInvalidInput,
-                                      .message = "",
-                                      .retry_after = {},
-                                      .billed = Usage{}}))
+  EXPECT_FALSE(told_at_once(TryFailed{
+      .failure = policy::FailureClass::kInvalidInput, .message = "", .retry_after = {}, .billed = Usage{}}))
       << "a crash would charge what it did not use";
   cap(books(owner).cost_used.nanos + 10);
   EXPECT_FALSE(told_at_once(TryCompleted{.output = "{}", .artifacts = {}, .usage = {}}))
