@@ -72,7 +72,7 @@ boost::asio::awaitable<Result<AccountId>> anonymous_account(Context& context) {
                                        wait->count()),
                 .param = {},
                 .retryable = true,
-                .retry_after = *wait});
+                .retry_after = wait});
     }
   }
   std::string user = caller.user_id;

@@ -127,13 +127,12 @@ class SchemaReader {
     if (!value.present()) return;
     json::array types;
     const auto take = [&](const Value& item) {
-      const auto word = item.is_null()                    ? std::optional<std::string>("null")
-                        : item.is_map() || item.is_list() ? std::nullopt
-                                                          : item.plain();
-      if (!word || !is_type(*word)) {
+      std::string word = item.is_null() ? "null" : "";
+      if (word.empty() && !item.is_map() && !item.is_list()) (void)item.raw_text(word);
+      if (!is_type(word)) {
         mistake(item, "must be string, number, integer, boolean, object, array or null");
       } else {
-        types.emplace_back(*word);
+        types.emplace_back(word);
       }
     };
     if (!value.is_list()) {

@@ -75,7 +75,7 @@ TEST(PublicEndpoint, HasAPlanThatNoRuleMovesFrom) {
   const auto found = mistakes_of(sample_with("defaults:\n", R"(endpoints:
   - {path: /a, task: speech, public: free}
 rules:
-  - {name: grow, from: free, to: pro, when: {meter: jobs, above: 5}}
+  - {name: grow, from: free, to: pro, when: {meter: jobs, at_least: 5}}
 defaults:
 )"));
   EXPECT_THAT(found, ElementsAre(HasSubstr("rules[0].from: is the plan of whoever has no key")));

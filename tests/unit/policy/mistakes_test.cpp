@@ -66,7 +66,8 @@ INSTANTIATE_TEST_SUITE_P(
             "UnknownKeyNearAKnownOne", "concurrent_jobs: 2", "concurent_jobs: 2",
             "t.yaml:31:14: plans.free.limits: unknown key `concurent_jobs`: did you mean `concurrent_jobs`?"},
         BadFile{"UnknownKeyFarFromAll", "default_plan: free", "default_plan: free\n  colour: blue",
-                "t.yaml:7:3: accounts: unknown key `colour`: there are default_plan, tier_from, time_zone"},
+                "t.yaml:7:3: accounts: unknown key `colour`: there are anonymous_per_minute, default_plan, "
+                "tier_from, time_zone"},
         BadFile{"WebhooksTriedTooOften", "store: {kind: sqlite}", "webhooks: {retry: [0s]}",
                 "t.yaml:4:20: webhooks.retry[0]: must be a duration from 10ms to 1d"},
         BadFile{"WebhooksWithoutTime", "store: {kind: sqlite}", "webhooks: {timeout: 0s}",
