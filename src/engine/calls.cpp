@@ -183,8 +183,8 @@ void Engine::State::answer(Job& job, const std::string& team, std::optional<Erro
   const bool at_once = job.at_once && job.row.state == JobState::kCompleted;
   release_hold(*job.account, job.row, true);
   const JobId id = job.row.id;
-  out.effects.emplace_back(std::in_place_type<AnswerCall>, std::move(job.row), std::move(error),
-                           at_once, job.held_in);
+  out.effects.emplace_back(std::in_place_type<AnswerCall>, std::move(job.row), std::move(error), at_once,
+                           job.held_in);
   jobs_.erase(id);
 }
 

@@ -60,7 +60,7 @@ def test_an_empty_tree_is_no_success(tmp_path):
     ("src/node/a.cpp", '#include "tests/fakes.h"', "folder first"),
     ("src/base/a.cpp", "#include <boost/json.hpp>", "base may include fmt only"),
     ("src/base/a.cpp", "#include <openssl/sha.h>", "base may include fmt only"),
-    ("src/policy/a.cpp", "#include <boost/asio/io_context.hpp>", "policy may include boost/json, fmt, openssl, yaml-cpp only"),
+    ("src/policy/a.cpp", "#include <boost/asio/io_context.hpp>", "policy may include boost/json, fmt, openssl, valijson, yaml-cpp only"),
     ("src/policy/a.cpp", "#include <sqlite3.h>", "policy may include"),
     ("src/policy/a.cpp", "#include <mutex>", "policy has no thread"),
     ("src/engine/a.cpp", "#include <boost/asio.hpp>", "engine may include boost, fmt only"),
