@@ -21,9 +21,9 @@
 
 namespace turnpike::provider {
 
-// An input artifact that the input names, already on disk.
+// A file that the input names, already on disk: an artifact, or a picture that was fetched.
 struct InputFile {
-  std::string field;           // the input's top-level field that named it, e.g. "image"
+  std::string field;           // the top-level field that the provider finds it by, e.g. "image"
   std::filesystem::path path;  // absolute; read-only
   std::string mime;
 };
