@@ -52,12 +52,9 @@ std::string shown(const WebhookEndpointRow& row, std::string_view secret = {}) {
   append_quoted_or_null(out, row.account ? to_string(row.account) : std::string());
   append(out, ",\"url\":");
   append_quoted(out, row.url);
-  append(out, ",\"events\":[");
-  for (std::size_t i = 0; i < row.events.size(); ++i) {
-    if (i > 0) out.push_back(',');
-    append_quoted(out, row.events[i]);
-  }
-  append(out, "],\"description\":");
+  append(out, ",\"events\":");
+  append_names(out, row.events);
+  append(out, ",\"description\":");
   append_quoted_or_null(out, row.description);
   fmt::format_to(fmt::appender(out), ",\"enabled\":{},\"disabled_reason\":", row.disabled.empty());
   append_quoted_or_null(out, row.disabled);

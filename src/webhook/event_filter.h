@@ -15,6 +15,7 @@ std::vector<std::string> known_filters();
 
 // Of a job that has ended: what an endpoint named by the job is told, whatever it wants.
 bool ends_a_job(engine::EventType type);
+
 bool wants(const std::vector<std::string>& filters, engine::EventType type);
 
 }  // namespace turnpike::webhook

@@ -610,11 +610,11 @@ asio::awaitable<Result<WebhookId>> OutboxImpl::endpoint_for_jobs(AccountId accou
   for (Duration waited{0};; waited += kMakingPause) {
     {
       const std::scoped_lock lock(mutex_);
-      const auto found = std::ranges::find_if(endpoints_, [&](const auto& each) {
-        return each.second.row.account == account && each.second.row.url == url;
-      });
-      if (found != endpoints_.end()) {
-        const WebhookEndpointRow& row = found->second.row;
+      const auto [first, last] = by_account_.equal_range(account);
+      const auto found = std::find_if(
+          first, last, [&](const auto& each) { return endpoints_.at(each.second).row.url == url; });
+      if (found != last) {
+        const WebhookEndpointRow& row = endpoints_.at(found->second).row;
         if (row.disabled.empty()) co_return row.id;
         co_return fail(ErrorCode::kConflict,
                        fmt::format("the webhook endpoint {} of this URL is disabled ({}): enable it first",
