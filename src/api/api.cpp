@@ -29,9 +29,9 @@ std::string follow_alias(const policy::Policy& policy, const std::string& path) 
   return path;
 }
 
-const policy::Endpoint* task_endpoint(const policy::Policy& policy, std::string_view path) {
+const policy::Endpoint* endpoint_at(const policy::Policy& policy, std::string_view path) {
   const auto found = std::ranges::find_if(policy.endpoints, [path](const policy::Endpoint& endpoint) {
-    return !endpoint.task.empty() && endpoint.path == path;
+    return endpoint.alias.empty() && endpoint.path == path;
   });
   return found == policy.endpoints.end() ? nullptr : &*found;
 }
@@ -50,9 +50,9 @@ std::optional<net::Response> find_route(Context& context) {
   }
   if (context.path.starts_with("/v1/")) context.wire = Wire::kOpenAi;
   if (match.route == nullptr && match.allow.empty()) {
-    context.endpoint = task_endpoint(*context.policy, context.request.path);
+    context.endpoint = endpoint_at(*context.policy, context.request.path);
     if (context.endpoint != nullptr) {
-      if (context.request.method == "POST") match.route = &task_endpoint_route();
+      if (context.request.method == "POST") match.route = &endpoint_route();
       match.allow = "POST";
     }
   }

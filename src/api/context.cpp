@@ -61,7 +61,7 @@ void RequestCounts::append_text(Buffer& out) const {
       if (count == 0) continue;
       const auto all = routes();
       const auto* known = route < all.size()    ? &all[route]
-                          : route == all.size() ? &task_endpoint_route()
+                          : route == all.size() ? &endpoint_route()
                                                 : nullptr;
       fmt::format_to(fmt::appender(out),
                      "turnpike_http_requests_total{{method=\"{}\",route=\"{}\",status=\"{}xx\"}} {}\n",

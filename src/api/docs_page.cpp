@@ -86,6 +86,15 @@ void append_fields(std::string& out, const YAML::Node& schema) {
   out += "</table>";
 }
 
+// Of a body that is one of several, each.
+void append_body(std::string& out, const YAML::Node& root, const YAML::Node& schema) {
+  if (!schema || !schema["oneOf"]) return append_fields(out, follow(root, schema));
+  for (const auto& each : schema["oneOf"]) {
+    out += fmt::format("<p>{}</p>", type_of(each));
+    append_fields(out, follow(root, each));
+  }
+}
+
 void append_operation(std::string& out, const YAML::Node& root, const std::string& method,
                       const std::string& path, const YAML::Node& operation) {
   std::string shouted;
@@ -105,7 +114,7 @@ void append_operation(std::string& out, const YAML::Node& root, const std::strin
   }
   const YAML::Node body = operation["requestBody"];
   if (body && body["content"] && body["content"]["application/json"]) {
-    append_fields(out, follow(root, body["content"]["application/json"]["schema"]));
+    append_body(out, root, body["content"]["application/json"]["schema"]);
   }
   out += "<p>";
   for (const auto& response : operation["responses"]) {

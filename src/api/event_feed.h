@@ -1,5 +1,5 @@
-// What a listener is told: a job's state as it is found, then events of the log as CloudEvents, each once and
-// in the order of their ids. Server-sent events and WebSockets are two ways to send it.
+// What a listener is told: the state of a job or a run as it is found, then events of the log as CloudEvents,
+// each once and in the order of their ids. Server-sent events and WebSockets are two ways to send it.
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
@@ -20,7 +20,7 @@
 namespace turnpike::api {
 
 struct Told {
-  std::string id;  // of the log, to resume after; empty: a job's state, which is told anew to who comes back
+  std::string id;  // of the log, to resume after; empty: a state, which is told anew to who comes back
   engine::EventType type{};
   std::string json;
 };
@@ -29,14 +29,16 @@ struct Told {
 class EventFeed {
  public:
   using Subject = node::Subscription::Subject;
+  using Everything = node::Subscription::Everything;
   struct News {
     std::vector<Told> told;  // may be empty: the time is up, or somebody interrupted
     bool lagged = false;     // fell behind: what comes after last_id() is to be had by who resumes there
     bool closed = false;     // the node stops, or close() was called
   };
   struct Followed {
-    std::vector<Told> states;  // of the jobs among the subjects, in their order; none where it resumes
-    bool all_ended = true;     // no job among them goes on
+    std::vector<Told> states;  // of the jobs and runs among the subjects, in their order; none where it
+                               // resumes
+    bool all_ended = true;     // none of them goes on
   };
   struct NotFollowed {
     std::size_t index = 0;  // of the subject at fault
@@ -53,8 +55,8 @@ class EventFeed {
   void leave(const std::vector<Subject>& subjects);
   boost::asio::awaitable<News> next(Duration timeout);
 
-  // The end of a followed job was told: nothing more comes of it unless somebody retries it.
-  bool has_ended(JobId job) const;
+  // The end of a job or run that is followed was told: nothing more comes of it unless somebody retries it.
+  bool has_ended(const Subject& subject) const;
   // Who resumes after it misses nothing of what is followed. Nothing was told yet: where it began.
   EventId last_id() const { return last_id_; }
 
@@ -72,14 +74,24 @@ class EventFeed {
     std::optional<Opening> opening;
     bool ended = false;
   };
+  using FollowedRun = FollowedJob;  // a run has no attempts
+  // What of a subject is found when it is first followed.
+  struct Found {
+    Opening opening;
+    Told state;
+  };
 
   static bool told_by(const Opening& opening, const engine::Event& event);
-  boost::asio::awaitable<std::string> json_of(const journal::StoredEvent& stored, FollowedJob* job);
+  static bool run_told_by(const Opening& opening, const engine::Event& event);
+  boost::asio::awaitable<Result<Found>> find(Subject subject);
+  bool told_before(const engine::Event& event);
+  boost::asio::awaitable<std::string> json_of(const journal::StoredEvent& stored);
 
   node::Node& node_;
   const std::optional<AccountId> scope_;
   const std::shared_ptr<node::Subscription> subscription_;
   boost::unordered_flat_map<JobId, FollowedJob, std::hash<JobId>> jobs_;
+  boost::unordered_flat_map<RunId, FollowedRun, std::hash<RunId>> runs_;
   bool everything_ = false;
   EventId last_id_;
 };

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "api/render.h"
+#include "api/render_run.h"
 
 namespace turnpike::api {
 namespace {
@@ -17,9 +18,15 @@ std::string_view text_member(EventType type) {
     case EventType::kJobProgress:
       return "message";
     case EventType::kJobFailed:
+    case EventType::kRunFailed:
       return "code";
     case EventType::kJobStarted:
       return "provider";
+    case EventType::kStepQueued:
+    case EventType::kStepCompleted:
+    case EventType::kStepSkipped:
+    case EventType::kStepFailed:
+      return "step";
     case EventType::kJobQueued:
     case EventType::kJobCompleted:
     case EventType::kJobCancelled:
@@ -30,6 +37,9 @@ std::string_view text_member(EventType type) {
     case EventType::kPolicyChanged:
     case EventType::kAlertRaised:
     case EventType::kAlertCleared:
+    case EventType::kRunStarted:
+    case EventType::kRunCompleted:
+    case EventType::kRunCancelled:
       return "detail";
   }
   return "detail";
@@ -57,11 +67,41 @@ void append_job_member(Buffer& out, const node::JobView& job) {
   append_job(out, job);
 }
 
-}  // namespace
+void append_run_member(Buffer& out, const node::RunView& run) {
+  append(out, ",\"run\":");
+  append_run(out, run, true);
+}
 
-std::string event_json(const journal::StoredEvent& stored, const node::JobView* job) {
+void append_text_member(Buffer& out, const engine::Event& event) {
+  if (event.text.empty()) return;
+  out.push_back(',');
+  append_quoted(out, text_member(event.type));
+  out.push_back(':');
+  append_quoted(out, event.text);
+}
+
+// Of a run itself, or of a step of it.
+std::string run_event_json(const journal::StoredEvent& stored, const node::RunView* run) {
   const engine::Event& event = stored.event;
   Buffer out;
+  begin(out, to_string(stored.id), "/api/runs", event.type, to_string(event.run), event.at);
+  append(out, "{\"id\":");
+  append_quoted(out, to_string(event.run));
+  append(out, ",\"account\":");
+  append_quoted(out, to_string(event.account));
+  append_text_member(out, event);
+  if (run != nullptr) append_run_member(out, *run);
+  append(out, "}}");
+  return to_text(out);
+}
+
+}  // namespace
+
+std::string event_json(const journal::StoredEvent& stored, const node::JobView* job,
+                       const node::RunView* run) {
+  const engine::Event& event = stored.event;
+  Buffer out;
+  if (event.run && !event.job) return run_event_json(stored, run);
   if (!event.job) {  // of an account, or of all: the text is the data, as the engine wrote it
     begin(out, to_string(stored.id), source_of(event.type), event.type,
           event.account ? to_string(event.account) : std::string("platform"), event.at);
@@ -74,15 +114,14 @@ std::string event_json(const journal::StoredEvent& stored, const node::JobView* 
   append_quoted(out, to_string(event.job));
   append(out, ",\"account\":");
   append_quoted(out, to_string(event.account));
+  if (event.run) {
+    append(out, ",\"run_id\":");
+    append_quoted(out, to_string(event.run));
+  }
   fmt::format_to(fmt::appender(out), ",\"attempt\":{}", event.attempt);
   if (event.type == EventType::kJobProgress)
     fmt::format_to(fmt::appender(out), ",\"percent\":{}", event.percent);
-  if (!event.text.empty()) {
-    out.push_back(',');
-    append_quoted(out, text_member(event.type));
-    out.push_back(':');
-    append_quoted(out, event.text);
-  }
+  append_text_member(out, event);
   if (job != nullptr) append_job_member(out, *job);
   append(out, "}}");
   return to_text(out);
@@ -102,8 +141,30 @@ std::string state_json(const node::JobView& job, EventType type, Wall now) {
   return to_text(out);
 }
 
+std::string state_json(const node::RunView& run, EventType type, Wall now) {
+  Buffer out;
+  const std::string id = to_string(run.row.id);
+  begin(out, id, "/api/runs", type, id, now);
+  append(out, "{\"id\":");
+  append_quoted(out, id);
+  append(out, ",\"account\":");
+  append_quoted(out, to_string(run.row.account));
+  append_run_member(out, run);
+  append(out, "}}");
+  return to_text(out);
+}
+
 boost::asio::awaitable<std::string> webhook_payload(node::Node& node, const journal::StoredEvent& stored) {
-  if (node::is_end(stored.event.type)) {
+  if (node::is_run_end(stored.event.type)) {
+    auto reading = node.run(stored.event.run, std::nullopt);
+    const auto run = co_await std::move(reading);
+    if (run) {
+      std::string with_run = event_json(stored, nullptr, &*run);
+      if (with_run.size() <= kPayloadBytesMax) co_return with_run;
+    }
+    co_return event_json(stored, nullptr);
+  }
+  if (node::is_end(stored.event.type) && stored.event.job) {
     auto reading = node.job(stored.event.job, std::nullopt, true);
     const auto job = co_await std::move(reading);
     if (job) {

@@ -9,13 +9,15 @@
 
 namespace turnpike::api {
 
-// `job`: shown as the event's `job`; null: left out.
-std::string event_json(const journal::StoredEvent& stored, const node::JobView* job);
+// `job`, `run`: shown as the event's `job` or `run`, where it is of one; null: left out.
+std::string event_json(const journal::StoredEvent& stored, const node::JobView* job,
+                       const node::RunView* run = nullptr);
 
-// The state of a job as an event that has no id in the log.
+// The state of a job or a run as an event that has no id in the log.
 std::string state_json(const node::JobView& job, engine::EventType type, Wall now);
+std::string state_json(const node::RunView& run, engine::EventType type, Wall now);
 
-// What a webhook carries: the event, and of a job that has ended the job as it stands, unless that is too
+// What a webhook carries: the event, and of a job or run that has ended that as it stands, unless it is too
 // large.
 boost::asio::awaitable<std::string> webhook_payload(node::Node& node, const journal::StoredEvent& stored);
 

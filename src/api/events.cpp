@@ -9,6 +9,7 @@
 #include "api/event_feed.h"
 #include "api/handlers.h"
 #include "api/render.h"
+#include "api/runs.h"
 
 namespace turnpike::api {
 namespace {
@@ -19,7 +20,7 @@ struct Stream {
   Stream(node::Node& node, std::optional<AccountId> scope) : feed(std::make_shared<EventFeed>(node, scope)) {}
 
   const std::shared_ptr<EventFeed> feed;
-  std::optional<JobId> job;  // a stream of one job ends with it
+  EventFeed::Subject subject;  // a stream of one job or run ends with it
   std::vector<Told> told_first;
   std::shared_ptr<const void> place;  // among the streams of whoever has no key
 };
@@ -48,7 +49,7 @@ boost::asio::awaitable<void> run_stream(std::shared_ptr<Stream> stream,
       const auto written = co_await std::move(writing);
       if (!written) break;
     }
-    if (stream->job && feed->has_ended(*stream->job)) break;
+    if (feed->has_ended(stream->subject)) break;
     auto waiting = feed->next(kPingEvery);
     const auto news = co_await std::move(waiting);
     if (news.closed || news.lagged) break;  // a client that lagged comes back with its Last-Event-ID
@@ -80,15 +81,41 @@ Result<std::optional<EventId>> last_event_id(const Context& context) {
   return id;
 }
 
-// True if nothing of the job is left to tell after `after`: it has ended, and its end was told.
-boost::asio::awaitable<bool> all_told(Context& context, JobId job, EventId after) {
+// True if nothing of the job or run is left to tell after `after`: it has ended, and its end was told.
+boost::asio::awaitable<bool> all_told(Context& context, EventFeed::Subject subject, EventId after) {
   Result<journal::Journal::EventPage> page;
-  std::function<void(journal::Journal&)> question = [&page, job, after](auto& journal) {
-    page = journal.events(after, std::nullopt, job, 1);
+  const auto* job = std::get_if<JobId>(&subject);
+  const auto* run = std::get_if<RunId>(&subject);
+  std::function<void(journal::Journal&)> question = [&page, job, run, after](auto& journal) {
+    page = journal.events(after, std::nullopt, job != nullptr ? std::optional(*job) : std::nullopt,
+                          run != nullptr ? std::optional(*run) : std::nullopt, 1);
   };
   auto asking = ask_journal(context, std::move(question));
   const auto asked = co_await std::move(asking);
   co_return asked&& page && page->events.empty();
+}
+
+// The stream of one job or run.
+Handled stream_of(Context& context, EventFeed::Subject subject) {
+  const auto after = last_event_id(context);
+  if (!after) co_return std::unexpected(after.error());
+  auto place = place_for_stream(context);
+  if (!place) co_return std::unexpected(std::move(place.error()));
+  const auto stream = std::make_shared<Stream>(context.node(), context.scope());
+  stream->place = *std::move(place);
+  stream->subject = subject;
+  std::vector<EventFeed::Subject> subjects{subject};
+  auto following = stream->feed->follow(std::move(subjects), *after);
+  auto followed = co_await std::move(following);
+  if (!followed) co_return std::unexpected(std::move(followed.error().error));
+  if (*after && followed->all_ended) {
+    auto looking = all_told(context, subject, **after);
+    if (co_await std::move(looking)) {
+      co_return json_response(204, std::string());  // tells an EventSource not to come back
+    }
+  }
+  stream->told_first = std::move(followed->states);
+  co_return stream_response(stream);
 }
 
 }  // namespace
@@ -105,27 +132,21 @@ Handled stream_events(Context& context) {
 }
 
 Handled stream_job_events(Context& context) {
+  if (names_a_run(context.id)) {
+    auto streaming = stream_run_events(context);
+    co_return co_await std::move(streaming);
+  }
   const auto id = parse_id<JobTag>(context.id);
   if (!id) co_return fail(ErrorCode::kNotFound, "there is no such job", "id");
-  const auto after = last_event_id(context);
-  if (!after) co_return std::unexpected(after.error());
-  auto place = place_for_stream(context);
-  if (!place) co_return std::unexpected(std::move(place.error()));
-  const auto stream = std::make_shared<Stream>(context.node(), context.scope());
-  stream->place = *std::move(place);
-  stream->job = id;
-  std::vector<EventFeed::Subject> job{id};
-  auto following = stream->feed->follow(std::move(job), *after);
-  auto followed = co_await std::move(following);
-  if (!followed) co_return std::unexpected(std::move(followed.error().error));
-  if (*after && followed->all_ended) {
-    auto looking = all_told(context, *id, **after);
-    if (co_await std::move(looking)) {
-      co_return json_response(204, std::string());  // tells an EventSource not to come back
-    }
-  }
-  stream->told_first = std::move(followed->states);
-  co_return stream_response(stream);
+  auto streaming = stream_of(context, *id);
+  co_return co_await std::move(streaming);
+}
+
+Handled stream_run_events(Context& context) {
+  const auto id = run_id(context);
+  if (!id) co_return std::unexpected(id.error());
+  auto streaming = stream_of(context, *id);
+  co_return co_await std::move(streaming);
 }
 
 }  // namespace turnpike::api

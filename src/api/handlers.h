@@ -13,13 +13,21 @@ Handled get_job(Context& context);
 Handled list_jobs(Context& context);
 Handled cancel_job(Context& context);
 Handled retry_job(Context& context);
-Handled run_task_endpoint(Context& context);
+Handled run_endpoint(Context& context);
+// runs.cpp
+Handled create_run(Context& context);
+Handled get_run(Context& context);
+Handled list_runs(Context& context);
+Handled cancel_run(Context& context);
+Handled retry_run(Context& context);
+Handled run_workflow_endpoint(Context& context);
 // why.cpp
 Handled explain_job(Context& context);
 // why_refused.cpp
 Handled explain_refusal(Context& context);
 // events.cpp
 Handled stream_job_events(Context& context);
+Handled stream_run_events(Context& context);
 Handled stream_events(Context& context);
 // socket.cpp
 Handled open_socket(Context& context);

@@ -1,4 +1,5 @@
-// POST, GET, DELETE of jobs, and the operator's endpoints that name a task.
+// POST, GET, DELETE of jobs, and the operator's endpoints that name a task. What is asked of a run by the
+// path of jobs is answered as by its own.
 #include <boost/json/serialize.hpp>
 #include <boost/json/string.hpp>
 #include <chrono>
@@ -8,6 +9,7 @@
 #include "api/handlers.h"
 #include "api/refuse.h"
 #include "api/render.h"
+#include "api/runs.h"
 #include "api/submit.h"
 #include "api/webhooks.h"
 #include "policy/body_schema.h"
@@ -19,7 +21,6 @@ namespace json = boost::json;
 
 constexpr std::size_t kNameMax = 128;
 constexpr std::size_t kDedupeKeyMax = 255;
-constexpr std::size_t kMetadataMax = 16 * 1024;
 constexpr std::chrono::hours kRunAtMax{24 * 366};
 constexpr std::int64_t kRunAtSlackSeconds = 1;  // what a clock may be off, and a request may take
 
@@ -65,22 +66,6 @@ Wall read_run_at(Fields& fields, Wall now) {
   return wall_from_seconds(*seconds);
 }
 
-std::string read_metadata(Fields& fields, Mistakes& mistakes) {
-  const auto* metadata = fields.object("metadata");
-  if (metadata == nullptr) return {};
-  for (const auto& member : *metadata) {
-    if (member.value().is_string()) continue;
-    const std::string name = "metadata." + std::string(member.key().substr(0, kNameMax));
-    mistakes.add(name, fmt::format("`{}` must be a text", name));
-  }
-  std::string text = serialized(*metadata);
-  if (text.size() > kMetadataMax) {
-    fields.mistake("metadata",
-                   fmt::format("`metadata` has {} bytes, at most {} are allowed", text.size(), kMetadataMax));
-  }
-  return text;
-}
-
 // Everything of a job but its task and input.
 void read_options(Fields& fields, Wall now, Submission& job, Mistakes& mistakes) {
   node::SubmitRequest& request = job.request;
@@ -107,12 +92,9 @@ Result<Submission> read_job(const Context& context) {
   Submission job;
   job.store_answer = true;
   job.input_path = "input.";
-  fields.not_yet("workflow");
   fields.not_yet("batch");
-  if (!context.fields().contains("workflow")) {
-    fields.require("task");
-    fields.require("input");
-  }
+  fields.require("task");
+  fields.require("input");
   job.request.task = fields.text("task", 1, kNameMax).value_or("");
   if (const auto* input = fields.object("input")) {
     job.facts = check_input(job.request.task, *input, job.input_path, mistakes);
@@ -134,21 +116,7 @@ Result<Submission> read_endpoint(const Context& context) {
   job.status = context.endpoint->status;
   json::value body = context.fields();
   json::object& input = body.get_object();
-  json::object asking;
-  for (const std::string_view name : {"user", "userId", "userTier"}) {
-    if (const auto* value = input.if_contains(name)) {
-      asking[name] = *value;
-      input.erase(name);
-    }
-  }
-  Fields fields(asking, "", mistakes);
-  job.plan = tier_asked(fields, mistakes);
-  if (auto* video = input.if_contains("videoConfig"); video != nullptr && video->is_object()) {
-    const auto* tier = video->get_object().if_contains("userTier");
-    if (job.plan.empty() && tier != nullptr && tier->is_string()) job.plan = tier->get_string().c_str();
-    video->get_object().erase("userTier");
-    if (video->get_object().empty()) input.erase("videoConfig");
-  }
+  job.plan = take_tier(input, mistakes);
   if (context.endpoint->schema != nullptr) {
     for (auto& misfit : context.endpoint->schema->misfits(body))
       mistakes.add(std::move(misfit.field), std::move(misfit.message));
@@ -191,7 +159,7 @@ Result<journal::JobQuery> job_query(const Context& context) {
   if (context.request.query_value("batch")) {
     return fail(ErrorCode::kInvalidRequest, "`batch` is not available yet: leave it out", "batch");
   }
-  const auto page = page_of(context, JobTag::kPrefix, {"status", "task"});
+  const auto page = page_of(context, JobTag::kPrefix, {"status", "task", "run"});
   if (!page) return std::unexpected(page.error());
   journal::JobQuery query;
   query.account = context.scope();
@@ -199,6 +167,11 @@ Result<journal::JobQuery> job_query(const Context& context) {
   query.starting_after = JobId{page->starting_after};
   query.ending_before = JobId{page->ending_before};
   query.task = context.request.query_value("task").value_or("");
+  if (const auto run = context.request.query_value("run")) {
+    const auto id = parse_id<RunTag>(*run);
+    if (!id) return fail(ErrorCode::kInvalidRequest, "`run` must be the id of a run (run_…)", "run");
+    query.run = *id;
+  }
   if (const auto status = context.request.query_value("status")) {
     query.state = state_named(*status);
     if (!query.state) {
@@ -214,6 +187,10 @@ Result<journal::JobQuery> job_query(const Context& context) {
 }  // namespace
 
 Handled create_job(Context& context) {
+  if (context.fields().contains("workflow")) {
+    auto starting = create_run(context);
+    co_return co_await std::move(starting);
+  }
   auto job = read_job(context);
   if (!job) co_return std::unexpected(std::move(job.error()));
   const std::string task = job->request.task;
@@ -224,7 +201,11 @@ Handled create_job(Context& context) {
   co_return taken(202, *answer);
 }
 
-Handled run_task_endpoint(Context& context) {
+Handled run_endpoint(Context& context) {
+  if (!context.endpoint->workflow.empty()) {
+    auto starting = run_workflow_endpoint(context);
+    co_return co_await std::move(starting);
+  }
   context.record->task = context.endpoint->task;
   auto job = read_endpoint(context);
   if (!job) co_return std::unexpected(std::move(job.error()));
@@ -243,6 +224,10 @@ Handled run_task_endpoint(Context& context) {
 }
 
 Handled get_job(Context& context) {
+  if (names_a_run(context.id)) {
+    auto handling = get_run(context);
+    co_return co_await std::move(handling);
+  }
   const auto id = job_id(context);
   if (!id) co_return std::unexpected(id.error());
   auto reading = context.node().job(*id, context.scope(), true);
@@ -268,6 +253,10 @@ Handled list_jobs(Context& context) {
 }
 
 Handled cancel_job(Context& context) {
+  if (names_a_run(context.id)) {
+    auto handling = cancel_run(context);
+    co_return co_await std::move(handling);
+  }
   const auto id = job_id(context);
   if (!id) co_return std::unexpected(id.error());
   auto cancelling = context.node().cancel(*id, context.scope(), context.caller.actor());
@@ -276,6 +265,10 @@ Handled cancel_job(Context& context) {
 }
 
 Handled retry_job(Context& context) {
+  if (names_a_run(context.id)) {
+    auto handling = retry_run(context);
+    co_return co_await std::move(handling);
+  }
   const auto id = job_id(context);
   if (!id) co_return std::unexpected(id.error());
   auto retrying = context.node().retry(*id, context.scope());

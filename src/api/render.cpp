@@ -52,35 +52,6 @@ void append_usage(Buffer& out, const engine::JobRow& row) {
   out.push_back('}');
 }
 
-void append_result(Buffer& out, const engine::JobRow& row) {
-  append(out, ",\"result\":");
-  if (row.state != JobState::kCompleted) {
-    append(out, "null");
-    return;
-  }
-  append(out, "{\"output\":");
-  append(out, row.output.empty() ? std::string_view("null") : std::string_view(row.output));
-  append(out, ",\"artifacts\":[");
-  for (std::size_t i = 0; i < row.artifacts.size(); ++i) {
-    if (i > 0) out.push_back(',');
-    append_artifact(out, row.artifacts[i]);
-  }
-  append(out, "]}");
-}
-
-void append_error(Buffer& out, const engine::JobRow& row) {
-  append(out, ",\"error\":");
-  if (!row.error) {
-    append(out, "null");
-    return;
-  }
-  append_member(out, "{\"code\":", row.error->code);
-  append_member(out, ",\"message\":", row.error->message);
-  append(out, ",\"provider\":");
-  append_quoted_or_null(out, row.error->provider);
-  out.push_back('}');
-}
-
 void append_holder(Buffer& out, const engine::Holder& holder) {
   append_member(out, "{\"id\":", to_string(holder.job));
   append_member(out, ",\"kind\":", holder.call ? "call" : "job");
@@ -113,13 +84,43 @@ void append_times(Buffer& out, const engine::JobRow& row) {
 
 }  // namespace
 
-void append_queue(Buffer& out, const node::JobView& job) {
-  append(out, ",\"queue\":");
-  if (!job.queue) {
+void append_result(Buffer& out, JobState state, std::string_view output,
+                   const std::vector<engine::ArtifactRef>& artifacts) {
+  append(out, ",\"result\":");
+  if (state != JobState::kCompleted) {
     append(out, "null");
     return;
   }
-  const engine::QueueView& queue = *job.queue;
+  append(out, "{\"output\":");
+  append(out, output.empty() ? std::string_view("null") : output);
+  append(out, ",\"artifacts\":[");
+  for (std::size_t i = 0; i < artifacts.size(); ++i) {
+    if (i > 0) out.push_back(',');
+    append_artifact(out, artifacts[i]);
+  }
+  append(out, "]}");
+}
+
+void append_error(Buffer& out, const std::optional<engine::JobError>& error) {
+  append(out, ",\"error\":");
+  if (!error) {
+    append(out, "null");
+    return;
+  }
+  append_member(out, "{\"code\":", error->code);
+  append_member(out, ",\"message\":", error->message);
+  append(out, ",\"provider\":");
+  append_quoted_or_null(out, error->provider);
+  out.push_back('}');
+}
+
+void append_queue(Buffer& out, const std::optional<engine::QueueView>& view) {
+  append(out, ",\"queue\":");
+  if (!view) {
+    append(out, "null");
+    return;
+  }
+  const engine::QueueView& queue = *view;
   fmt::format_to(
       fmt::appender(out),
       "{{\"position\":{},\"ahead_in_account\":{},\"eta_seconds\":[{},{}],\"exact\":{},\"waiting_for\":",
@@ -148,17 +149,19 @@ void append_job(Buffer& out, const node::JobView& job) {
   fmt::format_to(fmt::appender(out), ",\"priority\":{}", row.priority);
   append_times(out, row);
   fmt::format_to(fmt::appender(out), ",\"attempt\":{},\"max_attempts\":{}", row.attempt, row.max_attempts);
-  append_queue(out, job);
+  append_queue(out, job.queue);
   append_progress(out, job);
   append_model(out, row);
   append_usage(out, row);
   append(out, ",\"cost_usd\":");
   append_quoted_or_null(out, engine::ended(row.state) ? to_string(row.cost) : std::string());
-  append_result(out, row);
-  append_error(out, row);
+  append_result(out, row.state, row.output, row.artifacts);
+  append_error(out, row.error);
   append(out, ",\"dedupe_key\":");
   append_quoted_or_null(out, row.dedupe_key);
-  append(out, ",\"batch\":null,\"run\":null,\"metadata\":");
+  append(out, ",\"batch\":null,\"run\":");
+  append_quoted_or_null(out, row.run ? to_string(row.run) : std::string());
+  append(out, ",\"metadata\":");
   const bool has_metadata = job.body != nullptr && !job.body->metadata.empty();
   append(out, has_metadata ? std::string_view(job.body->metadata) : std::string_view("{}"));
   out.push_back('}');

@@ -1,6 +1,7 @@
 // Things as JSON, as api.md shows them.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,7 +19,11 @@ void append_job(Buffer& out, const node::JobView& job);
 std::string job_json(const node::JobView& job);
 
 // The member `queue`, which begins with a comma: where a job stands, or null.
-void append_queue(Buffer& out, const node::JobView& job);
+void append_queue(Buffer& out, const std::optional<engine::QueueView>& queue);
+// The members `result` and `error`, which begin with a comma, of a job or a run.
+void append_result(Buffer& out, engine::JobState state, std::string_view output,
+                   const std::vector<engine::ArtifactRef>& artifacts);
+void append_error(Buffer& out, const std::optional<engine::JobError>& error);
 
 std::string artifact_url(const engine::ArtifactRef& artifact);
 void append_artifact(Buffer& out, const engine::ArtifactRef& artifact);  // as in a job's result

@@ -43,6 +43,7 @@ void log_request(const RequestRecord& record, Duration whole) {
   // Texts that fields borrow:
   const std::string account = record.account ? to_string(record.account) : std::string();
   const std::string job = record.job ? to_string(record.job) : std::string();
+  const std::string run = record.run ? to_string(record.run) : std::string();
   const std::string cost = record.cost ? to_string(*record.cost) : std::string();
   std::vector<LogField> fields;
   fields.reserve(kFieldsMax);
@@ -57,7 +58,9 @@ void log_request(const RequestRecord& record, Duration whole) {
   add_text(fields, "key", record.caller);
   if (record.call) {
     add_text(fields, "job", job);
+    add_text(fields, "run", run);
     add_text(fields, "task", record.task);
+    add_text(fields, "workflow", record.workflow);
     add_text(fields, "model_asked", record.model_asked);
     add_text(fields, "model", record.model);
     add_text(fields, "version", record.model_version);

@@ -48,10 +48,12 @@ struct RequestRecord {
   AccountId account{};  // for whom; none: not known
   std::string plan;
   std::string task;
+  std::string workflow;
   std::string model_asked;  // as the client wrote it, at most kNameMax bytes of it
 
   // Of work that was begun:
-  JobId job{};  // a call's id, or a job's; none: nothing was begun
+  JobId job{};  // a call's id, or a job's; none: nothing was begun, or a run was
+  RunId run{};  // none: it was no run
   std::string provider, model, model_version, upstream_model;
   node::CacheResult cache = node::CacheResult::kNone;
   engine::Usage usage;

@@ -24,6 +24,14 @@ constexpr std::array kRoutes{
     Route{"POST",   "/api/jobs/{id}/retry",        kAccount, kMaybe,  retry_job},
     Route{"GET",    "/api/jobs/{id}/why",          kAccount, kNone,   explain_job, kKeyless},
     Route{"GET",    "/api/jobs/{id}/events",       kTicket,  kNone,   stream_job_events, kKeyless},
+    // Runs of workflows
+    Route{"POST",   "/api/runs",                   kAccount, kJson,   create_run},
+    Route{"GET",    "/api/runs",                   kAccount, kNone,   list_runs},
+    Route{"GET",    "/api/runs/{id}",              kAccount, kNone,   get_run, kKeyless},
+    Route{"DELETE", "/api/runs/{id}",              kAccount, kMaybe,  cancel_run},
+    Route{"POST",   "/api/runs/{id}/retry",        kAccount, kMaybe,  retry_run},
+    Route{"GET",    "/api/runs/{id}/events",       kTicket,  kNone,   stream_run_events, kKeyless},
+    // Events
     Route{"GET",    "/api/events",                 kTicket,  kNone,   stream_events},
     Route{"GET",    "/api/ws",                     kTicket,  kNone,   open_socket},
     Route{"GET",    "/api/requests/{id}/why",      kAccount, kNone,   explain_refusal, kKeyless},
@@ -110,7 +118,7 @@ constexpr std::array kRoutes{
     Route{"GET",    "/docs",                       kPublic,  kNone,   get_docs},
 };
 // clang-format on
-constexpr Route kTaskEndpoint{"POST", "(endpoint)", kAccount, kJson, run_task_endpoint};
+constexpr Route kEndpoint{"POST", "(endpoint)", kAccount, kJson, run_endpoint};
 static_assert(kRoutes.size() < RequestCounts::kRoutesMax);
 
 struct Table {
@@ -164,11 +172,11 @@ std::span<const Route> routes() {
 }
 
 std::size_t route_index(const Route& route) {
-  return &route == &kTaskEndpoint ? kRoutes.size() : static_cast<std::size_t>(&route - kRoutes.data());
+  return &route == &kEndpoint ? kRoutes.size() : static_cast<std::size_t>(&route - kRoutes.data());
 }
 
-const Route& task_endpoint_route() {
-  return kTaskEndpoint;
+const Route& endpoint_route() {
+  return kEndpoint;
 }
 
 Match match_route(std::string_view method, std::string_view path) {

@@ -41,8 +41,8 @@ struct Route {
 
 std::span<const Route> routes();
 std::size_t route_index(const Route& route);
-// An operator's endpoint that names a task.
-const Route& task_endpoint_route();
+// An operator's endpoint that names a task or a workflow.
+const Route& endpoint_route();
 
 struct Match {
   const Route* route = nullptr;  // null: no such path, or (with `allow`) no such method

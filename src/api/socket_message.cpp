@@ -20,9 +20,9 @@ std::optional<EventFeed::Subject> subject_of(const boost::json::value& value) {
   if (text == nullptr) return std::nullopt;
   const std::string_view name(text->data(), text->size());
   if (name == kAccount) return EventFeed::Subject{};
-  const auto job = parse_id<JobTag>(name);
-  if (!job) return std::nullopt;
-  return EventFeed::Subject(job);
+  if (const auto job = parse_id<JobTag>(name)) return EventFeed::Subject(*job);
+  if (const auto run = parse_id<RunTag>(name)) return EventFeed::Subject(*run);
+  return std::nullopt;
 }
 
 std::string shown(const boost::json::value& value) {
@@ -38,7 +38,7 @@ void read_subjects(std::string_view field, const boost::json::array& list, Socke
     if (!subject) {
       const std::string param = fmt::format("{}[{}]", field, i);
       mistakes.add(param, fmt::format("`{}`: {} is nothing to be told of; write \"account\" or the id of a "
-                                      "job (job_…)",
+                                      "job (job_…) or a run (run_…)",
                                       param, shown(list[i])));
     } else if (std::ranges::find(out.subjects, *subject) == out.subjects.end()) {
       out.subjects.push_back(*subject);
@@ -94,7 +94,9 @@ Result<SocketMessage> read_socket_message(std::string_view text, std::size_t sub
 }
 
 std::string subject_name(const EventFeed::Subject& subject) {
-  return subject ? to_string(*subject) : std::string(kAccount);
+  if (const auto* job = std::get_if<JobId>(&subject)) return to_string(*job);
+  if (const auto* run = std::get_if<RunId>(&subject)) return to_string(*run);
+  return std::string(kAccount);
 }
 
 }  // namespace turnpike::api

@@ -19,11 +19,12 @@ struct SocketMessage {
   std::optional<EventId> after;              // of kSubscribe
 };
 
-// `text`: {"subscribe":["account","job_…"],"after":"evt_…"?} or {"unsubscribe":[…]}. Errors: kInvalidRequest,
-// whose param is the field, as `subscribe[1]`; kLimitExceeded for a list longer than `subjects_max`.
+// `text`: {"subscribe":["account","job_…","run_…"],"after":"evt_…"?} or {"unsubscribe":[…]}. Errors:
+// kInvalidRequest, whose param is the field, as `subscribe[1]`; kLimitExceeded for a list longer than
+// `subjects_max`.
 Result<SocketMessage> read_socket_message(std::string_view text, std::size_t subjects_max);
 
-// "account" or the id of the job.
+// "account", or the id of the job or run.
 std::string subject_name(const EventFeed::Subject& subject);
 
 }  // namespace turnpike::api

@@ -1,6 +1,7 @@
 #include "api/submit.h"
 
 #include <algorithm>
+#include <boost/json/serialize.hpp>
 #include <boost/json/string.hpp>
 #include <memory>
 #include <utility>
@@ -13,6 +14,8 @@ namespace turnpike::api {
 namespace {
 
 constexpr std::size_t kPlanNameMax = 64;
+constexpr std::size_t kNameMax = 128;
+constexpr std::size_t kMetadataMax = 16 * 1024;
 
 // An input may name an artifact of the same account only; another's does not exist.
 boost::asio::awaitable<Result<void>> check_image_owner(Context& context, ArtifactId image, AccountId account,
@@ -46,6 +49,49 @@ std::string tier_asked(Fields& fields, Mistakes& mistakes) {
   return tier;
 }
 
+std::string read_metadata(Fields& fields, Mistakes& mistakes) {
+  const auto* metadata = fields.object("metadata");
+  if (metadata == nullptr) return {};
+  for (const auto& member : *metadata) {
+    if (member.value().is_string()) continue;
+    const std::string name = "metadata." + std::string(member.key().substr(0, kNameMax));
+    mistakes.add(name, fmt::format("`{}` must be a text", name));
+  }
+  std::string text = boost::json::serialize(*metadata);
+  if (text.size() > kMetadataMax) {
+    fields.mistake("metadata",
+                   fmt::format("`metadata` has {} bytes, at most {} are allowed", text.size(), kMetadataMax));
+  }
+  return text;
+}
+
+std::string take_tier(boost::json::object& body, Mistakes& mistakes) {
+  boost::json::object asking;
+  for (const std::string_view name : {"user", "userId", "userTier"}) {
+    if (const auto* value = body.if_contains(name)) {
+      asking[name] = *value;
+      body.erase(name);
+    }
+  }
+  Fields fields(asking, "", mistakes);
+  std::string plan = tier_asked(fields, mistakes);
+  if (auto* video = body.if_contains("videoConfig"); video != nullptr && video->is_object()) {
+    const auto* tier = video->get_object().if_contains("userTier");
+    if (plan.empty() && tier != nullptr && tier->is_string()) plan = tier->get_string().c_str();
+    video->get_object().erase("userTier");
+    if (video->get_object().empty()) body.erase("videoConfig");
+  }
+  return plan;
+}
+
+boost::asio::awaitable<Result<WebhookId>> endpoint_told(Context& context, AccountId account,
+                                                        std::string url) {
+  if (url.empty()) co_return WebhookId{};
+  auto finding = context.services.outbox.endpoint_for_jobs(account, std::move(url),
+                                                           context.policy->webhooks.endpoints_per_account);
+  co_return co_await std::move(finding);
+}
+
 boost::asio::awaitable<Result<node::SubmitAnswer>> submit(Context& context, Submission submission) {
   auto finding = acting_account(context, std::move(submission.plan));
   const auto account = co_await std::move(finding);
@@ -64,13 +110,10 @@ boost::asio::awaitable<Result<node::SubmitAnswer>> submit(Context& context, Subm
     }
   }
   node::SubmitRequest& request = submission.request;
-  if (!submission.webhook_url.empty()) {
-    auto finding_endpoint = context.services.outbox.endpoint_for_jobs(
-        *account, std::move(submission.webhook_url), context.policy->webhooks.endpoints_per_account);
-    const auto endpoint = co_await std::move(finding_endpoint);
-    if (!endpoint) co_return std::unexpected(endpoint.error());
-    request.options.webhook = *endpoint;
-  }
+  auto finding_endpoint = endpoint_told(context, *account, std::move(submission.webhook_url));
+  const auto endpoint = co_await std::move(finding_endpoint);
+  if (!endpoint) co_return std::unexpected(endpoint.error());
+  request.options.webhook = *endpoint;
   request.account = *account;
   request.ask = std::move(submission.facts.ask);
   request.body = std::make_shared<const engine::JobBody>(std::move(submission.input),

@@ -16,6 +16,16 @@ namespace turnpike::api {
 // and `user` and `userId`, as known.
 std::string tier_asked(Fields& fields, Mistakes& mistakes);
 
+// `metadata`: an object of texts, as JSON text; empty: there is none, or it is among the mistakes.
+std::string read_metadata(Fields& fields, Mistakes& mistakes);
+// `user`, `userId` and `userTier` of an endpoint's body, and `videoConfig.userTier`, are taken out of it;
+// returns what tier was asked for, as tier_asked().
+std::string take_tier(boost::json::object& body, Mistakes& mistakes);
+
+// The endpoint that is told how work of `account` ends; none where `url` is empty. Errors: those of
+// Outbox::endpoint_for_jobs.
+boost::asio::awaitable<Result<WebhookId>> endpoint_told(Context& context, AccountId account, std::string url);
+
 // The account, then the job. `plan`: from tier_asked(). `request.account` and `request.body.request_id` are
 // filled in. With `take_idempotency` the stored answer travels in the job's own commit.
 struct Submission {

@@ -260,7 +260,7 @@ void append_now(Buffer& out, const node::JobView& job, const engine::Why& why) {
   if (why.pool_claims) fmt::format_to(fmt::appender(out), ",\"claims\":{}", *why.pool_claims);
   fmt::format_to(fmt::appender(out), "}},\"draining\":{}", why.draining);
   append_limit(out, why);
-  append_queue(out, job);
+  append_queue(out, job.queue);
   out.push_back('}');
 }
 

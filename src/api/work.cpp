@@ -116,6 +116,7 @@ void append_work(Buffer& out, const provider::Work& work) {
     if (i > 0) out.push_back(',');
     append(out, "{\"field\":");
     append_quoted(out, work.files[i].field);
+    if (work.files[i].place) fmt::format_to(fmt::appender(out), ",\"item\":{}", *work.files[i].place);
     fmt::format_to(fmt::appender(out), R"(,"url":"/api/work/{}/input?file={}","mime":)", id, i);
     append_quoted(out, work.files[i].mime);
     out.push_back('}');

@@ -52,4 +52,10 @@ std::uint64_t IdSource::next(Wall now) {
   return last_;
 }
 
+std::uint64_t IdSource::next_block(Wall now, std::uint64_t count) {
+  const std::uint64_t first = next(now);
+  last_ += count - 1;
+  return first;
+}
+
 }  // namespace turnpike

@@ -29,6 +29,9 @@ struct AccountTag {
 struct JobTag {
   static constexpr std::string_view kPrefix = "job_";
 };
+struct RunTag {
+  static constexpr std::string_view kPrefix = "run_";
+};
 struct TryTag {
   static constexpr std::string_view kPrefix = "try_";
 };
@@ -56,6 +59,7 @@ struct EventTag {
 
 using AccountId = Id<AccountTag>;
 using JobId = Id<JobTag>;
+using RunId = Id<RunTag>;
 using TryId = Id<TryTag>;
 using KeyId = Id<KeyTag>;
 using RequestId = Id<RequestTag>;
@@ -93,6 +97,8 @@ class IdSource {
   // `floor`: the largest value ever handed out before (from recovery), 0 for none.
   explicit IdSource(std::uint64_t floor = 0) : last_(floor) {}
   std::uint64_t next(Wall now);
+  // The first of `count` values in a row; all of them are taken.
+  std::uint64_t next_block(Wall now, std::uint64_t count);
 
  private:
   std::uint64_t last_;

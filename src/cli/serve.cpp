@@ -16,6 +16,7 @@
 
 #include "api/api.h"
 #include "api/event_json.h"
+#include "api/step_input.h"
 #include "cli/commands.h"
 #include "cli/control.h"
 #include "cli/start.h"
@@ -73,6 +74,7 @@ node::Options node_options(const ServeOptions& options, policy::PolicyPtr policy
   made.policy = std::move(policy);
   made.unavailable_providers = std::move(missing);
   made.on_fatal = [](std::string_view why) { die(why); };
+  made.read_input = api::read_step_input;
   return made;
 }
 

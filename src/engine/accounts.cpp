@@ -228,6 +228,7 @@ void Engine::State::recover(Recovery recovery, Timestamp now, Changes& out) {
     queue.told_queued = count.queued;
     queue.told_scheduled = count.scheduled;
   }
+  recover_runs(std::move(recovery.runs), out);
   for (JobRow& row : recovery.processing) {
     const JobId id = row.id;
     const TryId lost = row.current_try;

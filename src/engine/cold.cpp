@@ -160,6 +160,7 @@ bool Engine::State::refill_queue(const RefillQueue& request, std::vector<ColdJob
   if (verdict == Window<QueueKey, QueueKeyLess>::Verdict::kTaken) {
     for (ColdJob& head : heads) {
       const JobId id = head.row.id;
+      if (run_is_over(head.row)) closing_.insert(head.row.run);
       queue->newest = std::max(queue->newest, id);
       Durations& duration = took(head.row.task, head.row.provider);
       const bool fresh = jobs_
@@ -192,6 +193,7 @@ bool Engine::State::refill_scheduled(const RefillScheduled& request, std::vector
   if (taken) {
     for (ColdJob& head : heads) {
       const JobId id = head.row.id;
+      if (run_is_over(head.row)) closing_.insert(head.row.run);
       Durations& duration = took(head.row.task, head.row.provider);
       const bool fresh = jobs_
                              .emplace(id, Job{.account = find_account(head.row.account),

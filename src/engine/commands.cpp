@@ -97,24 +97,8 @@ Result<Submitted> Engine::State::submit(NewJob job, Timestamp now, Changes& out)
     if (auto refused = refusal(*account, *want, now)) return std::unexpected(std::move(*refused));
   }
 
-  JobRow row = make_row(job, *account, now);
-  if (due_now) row.hold = take(*account, std::move(*want), false, now, out);
-  if (!row.dedupe_key.empty()) note_changed(dedupe_subject(row.account, row.dedupe_key), out.batch);
-  Durations& duration = took(row.task, row.provider);
-  CHECK(job.route->candidates.size() <= kRouteMax);
-  Job& placed =
-      jobs_
-          .emplace(job.id,
-                   Job{.account = account, .row = std::move(row), .body = job.body, .took = &duration})
-          .first->second;
-  placed.route = job.route;
-  CHECK(aim_anew(placed, now));  // the dearest that may serve it is held, if it is due
-  const JobRow before = placed.row;
-  if (before.due_at != kNever) {
-    schedule(placed, job.body, now, out);
-  } else {
-    enqueue(placed, job.body, now, out);
-  }
+  const JobRow before =
+      place(job, RunId{}, due_now ? std::optional(std::move(*want)) : std::nullopt, now, out);
   finish(now, out);
 
   const auto it = jobs_.find(job.id);
@@ -124,12 +108,44 @@ Result<Submitted> Engine::State::submit(NewJob job, Timestamp now, Changes& out)
     cold.queued_at = before.due_at != kNever ? kNever : now.wall;
     return submitted(cold, now);
   }
-  // Large inputs do not stay in memory while they wait.
-  Job& stays = it->second;
-  if (stays.row.state != JobState::kProcessing && stays.body && stays.body->input.size() > kBodyInMemoryMax) {
-    stays.body.reset();
+  forget_large_body(job.id);
+  return submitted(it->second.row, now);
+}
+
+JobRow Engine::State::place(const NewJob& job, RunId run, std::optional<Want> held, Timestamp now,
+                            Changes& out) {
+  Account& account = *find_account(job.account);
+  JobRow row = make_row(job, account, now);
+  row.run = run;
+  if (held) {
+    row.hold = take(account, std::move(*held), false, now, out);
+  } else if (row.due_at == kNever) {
+    row.due_at = now.wall;
   }
-  return submitted(stays.row, now);
+  if (!row.dedupe_key.empty()) note_changed(dedupe_subject(row.account, row.dedupe_key), out.batch);
+  Durations& duration = took(row.task, row.provider);
+  CHECK(job.route->candidates.size() <= kRouteMax);
+  const auto [it, fresh] = jobs_.emplace(
+      job.id, Job{.account = &account, .row = std::move(row), .body = job.body, .took = &duration});
+  CHECK(fresh);
+  Job& placed = it->second;
+  placed.route = job.route;
+  CHECK(aim_anew(placed, now));  // the dearest that may serve it is held, if it is due
+  const JobRow before = placed.row;
+  if (before.due_at != kNever) {
+    schedule(placed, job.body, now, out);
+  } else {
+    enqueue(placed, job.body, now, out);
+  }
+  return before;
+}
+
+void Engine::State::forget_large_body(JobId id) {
+  const auto it = jobs_.find(id);
+  if (it == jobs_.end()) return;
+  Job& stays = it->second;
+  if (stays.row.state != JobState::kProcessing && stays.body && stays.body->input.size() > kBodyInMemoryMax)
+    stays.body.reset();
 }
 
 // Ends a job that waits (or waited, in a row just read): the row is final, and told.
@@ -145,6 +161,7 @@ JobRow Engine::State::end_waiting(JobRow row, JobState state, HistoryEntry entry
   put_job(row, nullptr, out);
   const EventType type = state == JobState::kCancelled ? EventType::kJobCancelled : EventType::kJobExpired;
   tell(type, row, now, out);
+  if (row.run) job_of_run_ended(row, now, out);
   leave_memory(row.id, out.batch);
   return row;
 }
@@ -164,15 +181,24 @@ Result<JobRow> Engine::State::cancel(JobId id, std::string_view by, const ColdJo
           "id");
     }
   }
-  JobRow row = it != jobs_.end() ? it->second.row : cold->row;
+  const auto stale = [] { return fail(ErrorCode::kStale, "the job changed since it was read", "id"); };
+  Job* job = it != jobs_.end() ? &it->second : nullptr;
+  JobRow row = job != nullptr ? job->row : cold->row;
   Account* account = find_account(row.account);
   CHECK(account != nullptr);
-  Queue& queue = queue_of(*account, row.pool);
+  if (job == nullptr && row.state == JobState::kProcessing) return stale();
+  if (job == nullptr && row.state == JobState::kQueued &&
+      queue_of(*account, row.pool).window.is_loaded({row.priority, row.id}))
+    return stale();
+  row = end_cancelled(job, std::move(row), by, now, out);
+  finish(now, out);
+  return row;
+}
+
+JobRow Engine::State::end_cancelled(Job* job, JobRow row, std::string_view by, Timestamp now, Changes& out) {
+  Queue& queue = queue_of(*find_account(row.account), row.pool);
   switch (row.state) {
     case JobState::kQueued:
-      if (it == jobs_.end() && queue.window.is_loaded({row.priority, row.id})) {
-        return fail(ErrorCode::kStale, "the job changed since it was read", "id");
-      }
       unqueue(queue, row, out.batch);
       if (options_.fault == Fault::kCountDrifts) count_queued(queue, 1);
       break;
@@ -180,13 +206,12 @@ Result<JobRow> Engine::State::cancel(JobId id, std::string_view by, const ColdJo
       unschedule(queue, row, out.batch);
       break;
     case JobState::kProcessing: {
-      if (it == jobs_.end()) return fail(ErrorCode::kStale, "the job changed since it was read", "id");
       Try& attempt = tries_.at(row.current_try);
       attempt.stop_sent = true;
-      stopping_[id] = attempt.id;
+      stopping_[row.id] = attempt.id;
       // What it used is known when it has stopped; until then it is what was held.
-      charge_failed(it->second, attempt.id, EntryKind::kLost, std::nullopt, now, out);
-      row = it->second.row;
+      charge_failed(*job, attempt.id, EntryKind::kLost, std::nullopt, now, out);
+      row = job->row;
       out.effects.emplace_back(StopTry{attempt.id, StopReason::kCancelled});
       break;
     }
@@ -198,10 +223,8 @@ Result<JobRow> Engine::State::cancel(JobId id, std::string_view by, const ColdJo
   }
   forget_expiry(row, out.batch);
   sync_ring(queue, now);
-  row = end_waiting(std::move(row), JobState::kCancelled,
-                    {.kind = HistoryKind::kCancelled, .at = now.wall, .text = std::string(by)}, now, out);
-  finish(now, out);
-  return row;
+  return end_waiting(std::move(row), JobState::kCancelled,
+                     {.kind = HistoryKind::kCancelled, .at = now.wall, .text = std::string(by)}, now, out);
 }
 
 Result<Submitted> Engine::State::retry(ColdJob cold, Timestamp now, Changes& out) {
@@ -213,6 +236,13 @@ Result<Submitted> Engine::State::retry(ColdJob cold, Timestamp now, Changes& out
   if (!ended(cold.row.state)) return not_ended();
   if (cold.row.state == JobState::kCompleted) {
     return fail(ErrorCode::kConflict, "the job has completed; submit a new one to run it again", "id");
+  }
+  if (cold.row.run) {
+    return fail(ErrorCode::kConflict,
+                fmt::format("the job is a step of {0}: POST /api/runs/{0}/retry goes on with that, and runs "
+                            "nothing again that has completed",
+                            to_string(cold.row.run)),
+                "id");
   }
   if (stopping_.contains(cold.row.id)) {
     return fail(ErrorCode::kConflict, "the job's last attempt is still being stopped; try again in a moment",
@@ -229,14 +259,7 @@ Result<Submitted> Engine::State::retry(ColdJob cold, Timestamp now, Changes& out
   const JobId id = cold.row.id;
   JobRow row = std::move(cold.row);
   row.hold = take(*account, std::move(*want), false, now, out);
-  row.plan = account->plan->name;
-  row.max_attempts = row.attempt + account->plan->retry.standard.attempts;
-  row.lost = 0;
-  row.first_started_at = kNever;
-  row.finished_at = kNever;
-  row.expires_at = account->plan->expire_after ? now.wall + *account->plan->expire_after : kNever;
-  row.dedupe_key.clear();  // another live job may have it by now
-  remember(row, {.kind = HistoryKind::kRetriedByUser, .at = now.wall, .text = {}});
+  make_fresh(row, *account, now);
   Durations& duration = took(row.task, row.provider);
   Job& job =
       jobs_
@@ -255,6 +278,17 @@ Result<Submitted> Engine::State::retry(ColdJob cold, Timestamp now, Changes& out
   waiting.state = JobState::kQueued;
   waiting.queued_at = now.wall;
   return submitted(waiting, now);
+}
+
+void Engine::State::make_fresh(JobRow& row, const Account& account, Timestamp now) {
+  row.plan = account.plan->name;
+  row.max_attempts = row.attempt + account.plan->retry.standard.attempts;
+  row.lost = 0;
+  row.first_started_at = kNever;
+  row.finished_at = kNever;
+  row.expires_at = account.plan->expire_after ? now.wall + *account.plan->expire_after : kNever;
+  row.dedupe_key.clear();  // another live job may have it by now
+  remember(row, {.kind = HistoryKind::kRetriedByUser, .at = now.wall, .text = {}});
 }
 
 void Engine::State::set_draining(bool draining, Timestamp now, Changes& out) {

@@ -206,7 +206,8 @@ void Engine::State::tell(EventType type, const JobRow& row, Timestamp now, Chang
                              .attempt = row.attempt,
                              .percent = percent,
                              .text = std::move(text),
-                             .webhook = row.options.webhook});
+                             .webhook = row.options.webhook,
+                             .run = row.run});
 }
 
 void Engine::State::remember(JobRow& row, HistoryEntry entry) {
@@ -217,12 +218,15 @@ void Engine::State::remember(JobRow& row, HistoryEntry entry) {
 
 void Engine::State::finish(Timestamp now, Changes& out) {
   // Starting a job changes rings of other pools (its account may reach its cap), but frees nothing: one pass
-  // is enough.
-  for (std::size_t i = 0; i < touched_.size(); ++i) {
-    dispatch(*touched_[i], now, out);
-    touched_[i]->touched = false;
-  }
-  touched_.clear();
+  // is enough, unless a run has ended in it.
+  do {
+    close_runs(now, out);
+    for (std::size_t i = 0; i < touched_.size(); ++i) {
+      dispatch(*touched_[i], now, out);
+      touched_[i]->touched = false;
+    }
+    touched_.clear();
+  } while (!closing_.empty());
   for (Queue* queue : dirty_) {
     queue->looked_at = false;
     ask_refills(*queue, out);
@@ -335,6 +339,32 @@ Result<JobRow> Engine::cancel(JobId id, std::string_view by, const ColdJob* cold
 Result<Submitted> Engine::retry(ColdJob cold, Timestamp now, Changes& out) {
   state_->heard(now);
   return state_->retry(std::move(cold), now, out);
+}
+Result<RunRow> Engine::start_run(NewRun run, Timestamp now, Changes& out) {
+  state_->heard(now);
+  return state_->start_run(std::move(run), now, out);
+}
+Result<RunRow> Engine::advance_run(RunAdvance advance, Timestamp now, Changes& out) {
+  state_->heard(now);
+  return state_->advance_run(std::move(advance), now, out);
+}
+Result<RunRow> Engine::cancel_run(RunId id, std::string_view by, Timestamp now, Changes& out) {
+  state_->heard(now);
+  return state_->cancel_run(id, by, now, out);
+}
+Result<RunRow> Engine::retry_run(ColdRun cold, std::vector<ColdJob> jobs, Timestamp now, Changes& out) {
+  state_->heard(now);
+  return state_->retry_run(std::move(cold), std::move(jobs), now, out);
+}
+const RunRow* Engine::run(RunId id) const {
+  const auto found = state_->runs_.find(id);
+  return found != state_->runs_.end() ? &found->second : nullptr;
+}
+std::vector<RunRow> Engine::runs() const {
+  std::vector<RunRow> rows;
+  rows.reserve(state_->runs_.size());
+  for (const auto& [id, row] : state_->runs_) rows.push_back(row);
+  return rows;
 }
 Result<void> Engine::claim(NewClaim claim, Timestamp now, Changes& out) {
   state_->heard(now);

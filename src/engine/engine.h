@@ -105,8 +105,17 @@ struct CanaryFailed {
   std::string canary;
   std::string why;  // for a person
 };
+// A step of the run has ended, or it has just started or was found at a restart: read it, find what follows
+// (policy::next_of), and tell by Engine::advance_run.
+struct ContinueRun {
+  RunId run;
+};
+// The run has ended, and jobs of it that are not in memory wait: cancel each that has not ended.
+struct CancelJobs {
+  RunId run;
+};
 using Effect = std::variant<StartTry, StopTry, RefillQueue, RefillScheduled, RefillExpiring, ExpireCold,
-                            AnswerCall, CanaryFailed>;
+                            AnswerCall, CanaryFailed, ContinueRun, CancelJobs>;
 
 // What a command changes. The caller sets `batch` (the batch that will carry these changes) before the
 // command. Rows that most commands change (periods, counts of queues) are not among it: they are written once
@@ -181,6 +190,47 @@ struct NewClaim {
   std::vector<std::string> pools;  // those providers' own; not empty, each once
   AccountId account{};             // whose work alone it takes; none: anybody's
   std::uint32_t most = 1;          // tries at once; the account's plan (dispatch_batch) bounds them too
+};
+// A step of a run begins: its jobs are submitted, or it is passed over.
+struct BeginStep {
+  std::size_t step = 0;  // its place in RunRow::steps
+  bool skipped = false;  // then it has no jobs
+  // One, or one for each item of its list; none where that is empty. Their ids are the engine's to give; no
+  // dedupe keys, no run_at.
+  std::vector<NewJob> jobs = {};
+};
+struct NewRun {
+  RunId id;  // fresh, and the kRunJobsMax ids that follow with it
+  AccountId account;
+  std::string workflow;
+  std::vector<std::string> steps;  // names; 1..kRunStepsMax
+  std::int32_t priority = 0;
+  WebhookId webhook = {};
+  RunBodyPtr body = {};
+  std::vector<BeginStep> begin;  // at least one with jobs
+  // Steps of later that will have one job for certain: what those count for is held from the start.
+  struct Certain {
+    std::size_t step = 0;
+    std::string content_type;  // empty: none
+  };
+  std::vector<Certain> certain = {};
+};
+struct RunResult {
+  std::string output;  // JSON text, at most kRunOutputMax
+  std::vector<ArtifactRef> artifacts;
+};
+// What follows from the steps that have ended.
+struct RunAdvance {
+  RunId run;
+  std::uint64_t revision = 0;  // of the row that it was found from
+  std::vector<BeginStep> begin;
+  std::optional<RunResult> result;  // all steps have ended well
+  std::optional<JobError> error;    // it cannot go on
+};
+// A run as the caller read it from the journal.
+struct ColdRun {
+  RunRow row;
+  Batch at = 0;
 };
 struct Admitted {
   bool started = false;  // false: it waits for room
@@ -289,6 +339,7 @@ struct Recovery {
   std::vector<AccountRow> accounts;
   std::vector<PutQueueCount> queues;
   std::vector<JobRow> processing;
+  std::vector<RunRow> runs;        // that have not ended, or have live jobs
   std::vector<PeriodRow> periods;  // current, or with something held
   // Policies that grandfathered accounts still live by, by version.
   std::map<std::uint64_t, policy::PolicyPtr> policies;
@@ -344,6 +395,10 @@ enum class Fault : std::uint8_t {
   kRaiseUnchecked,     // more is held than limits leave
   kRaiseUnwritten,     // a job's row does not tell that it holds more
   kCancelBreaks,       // a try that was cancelled counts as a failure of its upstream
+  kStepRepeated,       // a run that is retried runs all jobs of a failed step again
+  kStepForgotten,      // a step whose end is committed with a crash is begun again
+  kStepUnheld,         // what a run's later steps count for is checked at its start, and not held
+  kRunOutlived,        // what waits of a run that was cancelled is started all the same
   kDebtToldAtOnce,     // a call that used more than it held is answered before that is durable
 };
 
@@ -356,6 +411,8 @@ struct EngineOptions {
   Fault fault = Fault::kNone;
   Duration timeout_grace = std::chrono::seconds(5);  // after a try's timeout, before it is asked to stop
 };
+
+constexpr std::size_t kRunsMax = 100'000;  // live at once
 
 class Engine {
  public:
@@ -430,6 +487,27 @@ class Engine {
   // Queues an ended job (failed, cancelled, expired) again with a fresh set of attempts. Errors: kConflict
   // (completed, not ended, or its try is still stopping), kQueueFull, kStale.
   Result<Submitted> retry(ColdJob cold, Timestamp now, Changes& out);
+
+  // --- Runs of workflows
+  // Its first steps are accepted as submit() would each, together with the counts of those that are certain
+  // to follow; all or nothing. What comes later is never refused: it waits where a quota is used up. Errors:
+  // those of submit(); kQueueFull too where kRunsMax are live.
+  Result<RunRow> start_run(NewRun run, Timestamp now, Changes& out);
+  // Errors, which change nothing: kStale (a step has ended since: another ContinueRun follows), kConflict
+  // (the run has ended).
+  Result<RunRow> advance_run(RunAdvance advance, Timestamp now, Changes& out);
+  // Ends it: nothing of it starts any more; what runs is asked to stop. Errors: kNotFound (it is not live),
+  // kConflict (it has ended).
+  Result<RunRow> cancel_run(RunId id, std::string_view by, Timestamp now, Changes& out);
+  // A run that failed or was cancelled goes on: its jobs that did not complete are queued again, and what has
+  // completed is never run again. `jobs`: all those that did not complete. Errors: kConflict (completed, not
+  // ended, or its jobs are still stopping), kQueueFull, kStale.
+  Result<RunRow> retry_run(ColdRun cold, std::vector<ColdJob> jobs, Timestamp now, Changes& out);
+  // Of a run that is live; null: it is not.
+  const RunRow* run(RunId id) const;
+  std::vector<RunRow> runs() const;  // that are live, by id; for a recount by tests
+
+  // --- Workers
   // A claim is filled once, with tries of one account in the order of one of its pools: at once or later, by
   // whatever command makes work there. They say so (StartTry::claim). Errors: kUnavailable (draining),
   // kRateLimited (as many wait as may; with retry_after), kInvalidRequest (a pool that takes no claims).

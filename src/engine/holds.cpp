@@ -311,9 +311,12 @@ std::optional<Error> Engine::State::refusal(const Payer& payer, const Book* book
     const auto* content = content_of(row, want.content);
     const std::int64_t used = content != nullptr ? content->used : 0;
     const std::int64_t held = content != nullptr ? content->held : 0;
-    if (const auto limit = limit_of(payer, want.content, grants_at); limit && used + held + 1 > *limit) {
+    if (const auto limit = limit_of(payer, want.content, grants_at);
+        limit && used + held + want.content_count > *limit) {
       return refused(payer, want.content, ErrorCode::kQuotaExceeded,
-                     {fmt::to_string(*limit), fmt::to_string(used), fmt::to_string(held), "1"}, book, now);
+                     {fmt::to_string(*limit), fmt::to_string(used), fmt::to_string(held),
+                      fmt::to_string(want.content_count)},
+                     book, now);
     }
   }
   const auto& cap = promise_of(payer).cost_cap;

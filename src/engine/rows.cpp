@@ -36,6 +36,24 @@ const char* job_state_name(JobState s) {
   return "failed";
 }
 
+const char* step_state_name(StepState s) {
+  switch (s) {
+    case StepState::kWaiting:
+      return "waiting";
+    case StepState::kRunning:
+      return "running";
+    case StepState::kCompleted:
+      return "completed";
+    case StepState::kSkipped:
+      return "skipped";
+    case StepState::kFailed:
+      return "failed";
+    case StepState::kCancelled:
+      return "cancelled";
+  }
+  return "failed";
+}
+
 const char* event_type_name(EventType t) {
   switch (t) {
     case EventType::kJobQueued:
@@ -64,6 +82,22 @@ const char* event_type_name(EventType t) {
       return "alert.raised";
     case EventType::kAlertCleared:
       return "alert.cleared";
+    case EventType::kRunStarted:
+      return "run.started";
+    case EventType::kRunCompleted:
+      return "run.completed";
+    case EventType::kRunFailed:
+      return "run.failed";
+    case EventType::kRunCancelled:
+      return "run.cancelled";
+    case EventType::kStepQueued:
+      return "run.step.queued";
+    case EventType::kStepCompleted:
+      return "run.step.completed";
+    case EventType::kStepSkipped:
+      return "run.step.skipped";
+    case EventType::kStepFailed:
+      return "run.step.failed";
   }
   return "job.failed";
 }

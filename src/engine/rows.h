@@ -252,6 +252,7 @@ struct JobRow {
   std::string output;             // completed: the result's `output`, JSON text, at most 64 KiB
   std::vector<ArtifactRef> artifacts;
   std::vector<HistoryEntry> history;
+  RunId run;  // whose step it is (job_of); none: it belongs to no run
 };
 constexpr std::uint32_t kLostMax = 16;
 
@@ -262,6 +263,75 @@ struct JobBody {
   std::string request_id;  // of the request that submitted it
 };
 using JobBodyPtr = std::shared_ptr<const JobBody>;
+
+// --- Runs of workflows
+
+enum class StepState : std::uint8_t {
+  kWaiting = 0,  // for steps that it needs
+  kRunning = 1,  // its jobs were submitted, and not all have ended
+  kCompleted = 2,
+  kSkipped = 3,  // its `when` did not hold
+  kFailed = 4,   // one of its jobs failed or expired
+  kCancelled = 5,
+};
+const char* step_state_name(StepState s);  // "waiting", "running", ...
+
+struct StepRow {
+  std::string name;
+  StepState state = StepState::kWaiting;
+  std::uint32_t first_job = 0;  // place of its first job among the run's, from 0: see job_of
+  std::uint32_t jobs = 0;  // one, or one for each item of its list; 0: not begun, skipped, or an empty list
+  std::uint32_t completed = 0;  // of its jobs
+  Wall started_at = kNever;     // when its jobs were submitted
+  Wall finished_at = kNever;
+  // While it waits, of a step that will have one job for certain: what that will count for, its content type
+  // and one of `jobs`. Its job's hold takes its place.
+  std::optional<Hold> hold = {};
+  friend bool operator==(const StepRow&, const StepRow&) = default;
+};
+
+// A run of a workflow, as far as it changes. It holds no slot: its steps are jobs.
+struct RunRow {
+  RunId id;  // also its age, and that of its jobs
+  AccountId account;
+  JobState state = JobState::kQueued;  // kQueued (nothing of it has started yet), kProcessing, or ended:
+                                       // kCompleted, kFailed, kCancelled
+  // Jobs of it that have not ended. A run that has ended is looked after until there are none.
+  std::uint32_t live_jobs = 0;
+  // Below: not looked up by the journal.
+  std::string workflow = {};        // its name
+  std::string plan = {};            // of the account when it was started
+  std::int32_t priority = 0;        // of its jobs
+  std::uint64_t revision = 0;       // counts what changes the state of a step or the run
+  std::uint32_t next_job = 0;       // places of jobs given out
+  std::vector<StepRow> steps = {};  // as the workflow has them
+  Wall created_at = {};
+  Wall started_at = kNever;  // when the first of its jobs started
+  Wall finished_at = kNever;
+  Money cost = {};                          // of its jobs that have ended
+  WebhookId webhook = {};                   // the endpoint that is told how it ends; none: no such
+  std::optional<JobError> error = {};       // kFailed; its code is that of the job, or "invalid_step"
+  std::string cancelled_by = {};            // kCancelled: by whom
+  std::string output = {};                  // completed: JSON text, at most kRunOutputMax
+  std::vector<ArtifactRef> artifacts = {};  // of the result
+};
+constexpr std::uint32_t kRunJobsMax = 1'000;  // jobs of one run, all steps together
+constexpr std::size_t kRunStepsMax = 100;
+constexpr std::size_t kRunOutputMax = std::size_t{64} << 10;
+// The job in a place of a run: ids are set aside when a run starts, so its jobs are as old as it is, and a
+// place is one job for ever.
+constexpr JobId job_of(RunId run, std::uint32_t place) {
+  return JobId{run.value + 1 + place};
+}
+
+// The part of a run that never changes. Written once.
+struct RunBody {
+  std::string workflow;    // the definition when it was started: JSON, as policy::Workflow::parse reads it
+  std::string input;       // JSON object text, at most 1 MiB
+  std::string metadata;    // JSON object text, at most 16 KiB; empty: {}
+  std::string request_id;  // of the request that started it
+};
+using RunBodyPtr = std::shared_ptr<const RunBody>;
 
 // --- Mutations: upserts by key; within a batch the last one wins
 // --------------------------------------------------------
@@ -281,6 +351,10 @@ struct PutQueueCount {
   std::uint64_t queued = 0;
   std::uint64_t scheduled = 0;
 };
+struct PutRun {
+  RunRow row;
+  RunBodyPtr body;  // set exactly once, with the first PutRun of a run
+};
 struct DropJob {
   JobId id;
 };  // retention
@@ -292,7 +366,7 @@ struct AddEntry {
   LedgerEntry entry;
 };
 
-using Mutation = std::variant<PutAccount, PutJob, PutQueueCount, DropJob, PutPeriod, AddEntry>;
+using Mutation = std::variant<PutAccount, PutJob, PutQueueCount, DropJob, PutPeriod, AddEntry, PutRun>;
 
 // --- Events: what users are told, in order for each subject
 // --------------------------------------------------------------
@@ -315,8 +389,18 @@ enum class EventType : std::uint8_t {
   // kAlertCleared also "raised_at" and "reason"
   kAlertRaised,
   kAlertCleared,
+  // Of a run; text of kRunFailed: code.
+  kRunStarted,
+  kRunCompleted,
+  kRunFailed,
+  kRunCancelled,
+  // Of a step of a run; text: its name.
+  kStepQueued,
+  kStepCompleted,
+  kStepSkipped,
+  kStepFailed,
 };
-constexpr EventType kLastEventType = EventType::kAlertCleared;
+constexpr EventType kLastEventType = EventType::kStepFailed;
 const char* event_type_name(EventType t);  // "job.queued"
 // An event's id is (batch << 20) | its index in the batch.
 struct Event {
@@ -326,8 +410,9 @@ struct Event {
   JobId job;
   std::uint32_t attempt = 0;
   std::uint8_t percent = 0;  // kJobProgress, 0..100
-  std::string text;          // progress: message; failed: code; started: provider
-  WebhookId webhook;         // of a job that names one
+  std::string text = {};     // progress: message; failed: code; started: provider
+  WebhookId webhook = {};    // of a job or run that names one
+  RunId run = {};            // of a run, or of a job that is a step of one
 };
 
 }  // namespace turnpike::engine

@@ -7,6 +7,7 @@
 //   charges.cpp   what tries used, in books and ledger; books.h is shared by both
 //   tries.cpp     the life of a try: start, settle, loss
 //   time.cpp      what comes due by itself
+//   runs.cpp      runs of workflows, whose steps are jobs
 //   cold.cpp      windows, refills, jobs that are not in memory
 //   view.cpp      questions: position, estimate, why
 #pragma once
@@ -177,7 +178,8 @@ struct Want {
   std::string content;
   policy::PricePtr price;
   bool remote = false;
-  Money cost;  // the most one try can cost
+  Money cost;                      // the most one try can cost
+  std::int64_t content_count = 1;  // jobs of the content type; more only to be asked for, never to be taken
 };
 
 class Engine::State {
@@ -218,6 +220,12 @@ class Engine::State {
   // --- claims.cpp
   Result<void> claim(NewClaim claim, Timestamp now, Changes& out);
   bool withdraw(ClaimId id);
+
+  // --- runs.cpp
+  Result<RunRow> start_run(NewRun run, Timestamp now, Changes& out);
+  Result<RunRow> advance_run(RunAdvance advance, Timestamp now, Changes& out);
+  Result<RunRow> cancel_run(RunId id, std::string_view by, Timestamp now, Changes& out);
+  Result<RunRow> retry_run(ColdRun cold, std::vector<ColdJob> jobs, Timestamp now, Changes& out);
 
   // --- time.cpp
   Advanced advance(Timestamp now, std::size_t work_max, Changes& out);
@@ -268,6 +276,7 @@ class Engine::State {
   std::unordered_map<TryId, Try> tries_;
   std::map<ClaimId, NewClaim> claims_;  // that wait; each stands in its pools, where they still take claims
   std::map<std::pair<std::string, std::string>, Durations> durations_;  // by (task, provider)
+  std::map<RunId, RunRow> runs_;  // that have not ended, or have live jobs; at most kRunsMax are taken
 
   Account* find_account(AccountId id) const;
 
@@ -362,6 +371,15 @@ class Engine::State {
   Result<std::optional<Submitted>> deduplicate(const NewJob& job, Timestamp now) const;
   JobRow make_row(const NewJob& job, const Account& account, Timestamp now) const;
   Submitted submitted(const JobRow& row, Timestamp now) const;
+  // The job is in the engine from here on: with what it holds, or to hold it when it is due. Its row as it
+  // was placed.
+  JobRow place(const NewJob& job, RunId run, std::optional<Want> held, Timestamp now, Changes& out);
+  // Large inputs do not stay in memory while their jobs wait.
+  void forget_large_body(JobId id);
+  // A job that ended is to run again: with a new set of attempts.
+  static void make_fresh(JobRow& row, const Account& account, Timestamp now);
+  // `job`: of the row, where it is in memory.
+  JobRow end_cancelled(Job* job, JobRow row, std::string_view by, Timestamp now, Changes& out);
   JobRow end_waiting(JobRow row, JobState state, HistoryEntry entry, Timestamp now, Changes& out);
 
   // --- routes.cpp
@@ -444,6 +462,21 @@ class Engine::State {
   void set_timer(Try& attempt);
   Duration retry_delay(const Job& job, const policy::Backoff& backoff, const TryFailed& outcome) const;
 
+  // --- runs.cpp
+  void put_run(const RunRow& row, RunBodyPtr body, Changes& out);
+  static void tell_run(EventType type, const RunRow& run, Timestamp now, Changes& out, std::string text);
+  std::optional<Error> run_refusal(const Account& account, const NewRun& run, Timestamp now) const;
+  void begin_steps(RunRow& run, std::vector<BeginStep> begin, Timestamp now, Changes& out);
+  void begin_job(const NewJob& job, RunId run, Timestamp now, Changes& out);
+  void let_step_go(const RunRow& run, StepRow& step);
+  void run_started(const JobRow& job, Timestamp now, Changes& out);
+  void job_of_run_ended(const JobRow& job, Timestamp now, Changes& out);
+  void end_run(RunRow& run, JobState state, std::optional<JobError> error, Timestamp now, Changes& out);
+  void close_runs(Timestamp now, Changes& out);
+  bool run_is_over(const JobRow& job) const;  // it is a step of a run that has ended
+  void queue_again(ColdJob cold, Account& account, Timestamp now, Changes& out);
+  void recover_runs(std::vector<RunRow> rows, Changes& out);
+
   // --- time.cpp
   void try_timer(TryId id, Timestamp now, Changes& out);
   void due(JobId id, Timestamp now, Changes& out);
@@ -519,6 +552,8 @@ class Engine::State {
   std::uint64_t policy_version_ = 0;
   std::uint64_t price_version_ = 0;
   Monotonic heard_{};
+  std::set<RunId> closing_;  // runs that have ended, to be looked after before anything starts
+  std::set<RunId> asked_;    // of those, whose jobs were asked for (CancelJobs)
   std::unordered_map<JobId, TryId> stopping_;  // jobs that ended while their try still runs
   Window<TimedKey> scheduled_;
   Window<TimedKey> expiring_;

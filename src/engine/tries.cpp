@@ -91,6 +91,10 @@ Engine::State::Passage Engine::State::begin_next(Pool& pool, const Order::Pick& 
     return Passage::kAgain;
   }
   Job& job = jobs_.at(*next_job(queue));
+  if (run_is_over(job.row)) {
+    end_cancelled(&job, job.row, "run", now, out);
+    return Passage::kAgain;
+  }
   const Duration timeout = time_left(job, *queue.account->plan, now);
   if (timeout > Duration{0}) {
     start(queue, pick, job, timeout, now, out);
@@ -173,6 +177,7 @@ void Engine::State::start(Queue& queue, const Order::Pick& pick, Job& job, Durat
   ++job.tries_in_attempt;
   row.started_at = now.wall;
   if (row.first_started_at == kNever) row.first_started_at = now.wall;
+  if (row.run) run_started(row, now, out);
   job.percent = 0;
   job.progress.clear();
   const auto cap = job.call ? account.plan->limits.concurrent_calls : account.plan->limits.concurrent_jobs;
@@ -324,6 +329,7 @@ void Engine::State::complete(Job& job, TryCompleted outcome, TryId id, Timestamp
   if (!row.dedupe_key.empty()) note_changed(dedupe_subject(row.account, row.dedupe_key), out.batch);
   put_job(row, nullptr, out);
   tell(EventType::kJobCompleted, row, now, out);
+  if (row.run) job_of_run_ended(row, now, out);
   leave_memory(row.id, out.batch);
 }
 
@@ -411,6 +417,7 @@ void Engine::State::fail_job(Job& job, JobError error, Timestamp now, Changes& o
   if (!row.dedupe_key.empty()) note_changed(dedupe_subject(row.account, row.dedupe_key), out.batch);
   put_job(row, nullptr, out);
   tell(EventType::kJobFailed, row, now, out, row.error->code);
+  if (row.run) job_of_run_ended(row, now, out);
   leave_memory(row.id, out.batch);
 }
 

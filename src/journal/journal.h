@@ -163,10 +163,29 @@ struct JobQuery {
   std::string task{};      // empty: any
   JobId starting_after{};  // exclusive; newest first, so smaller ids follow
   JobId ending_before{};   // exclusive; the page just before this one
+  RunId run{};             // whose steps; none: any
   std::size_t limit = 20;  // 1..100
 };
 struct JobPage {
   std::vector<StoredJob> jobs;  // newest first; bodies included
+  bool has_more = false;
+};
+
+struct StoredRun {
+  engine::RunRow row;
+  engine::RunBodyPtr body;  // null where the caller did not ask for it
+  Batch at = 0;             // the batch this was read at
+};
+struct RunQuery {
+  std::optional<AccountId> account{};  // nullopt: all accounts (admin)
+  std::optional<engine::JobState> state{};
+  std::string workflow{};  // empty: any
+  RunId starting_after{};  // exclusive; newest first, so smaller ids follow
+  RunId ending_before{};   // exclusive; the page just before this one
+  std::size_t limit = 20;  // 1..100
+};
+struct RunPage {
+  std::vector<StoredRun> runs;  // newest first; bodies included
   bool has_more = false;
 };
 
@@ -209,6 +228,7 @@ struct Recovered {
   std::vector<engine::AccountRow> accounts;
   std::vector<engine::PutQueueCount> queues;  // with queued + scheduled > 0
   std::vector<StoredJob> processing;          // bodies not included
+  std::vector<engine::RunRow> runs;           // not ended, or with live jobs
   std::vector<KeyRow> keys;
   std::optional<PolicyVersionRow> policy;       // the version in force
   std::optional<OverlayRow> overlay;            // nothing: the operator has decided nothing yet
@@ -284,6 +304,10 @@ class Journal {
   // Reads. Thread-safe.
   virtual Result<std::optional<StoredJob>> job(JobId id, bool with_body) = 0;
   virtual Result<JobPage> jobs(const JobQuery& query) = 0;
+  virtual Result<std::optional<StoredRun>> run(RunId id, bool with_body) = 0;
+  virtual Result<RunPage> runs(const RunQuery& query) = 0;
+  // All jobs of a run, by id; without bodies. At most engine::kRunJobsMax.
+  virtual Result<std::vector<StoredJob>> run_jobs(RunId id) = 0;
   // The account's job that has this dedupe key and has not ended; `at` is set either way.
   virtual Result<std::pair<std::optional<StoredJob>, Batch>> job_by_dedupe_key(AccountId account,
                                                                                std::string_view key) = 0;
@@ -296,7 +320,7 @@ class Journal {
   virtual Result<TimedHeads> scheduled_heads(std::pair<Wall, JobId> after, std::size_t limit) = 0;
   // Jobs in state kQueued with expires_at set, after (expires_at, id).
   virtual Result<TimedHeads> expiring_heads(std::pair<Wall, JobId> after, std::size_t limit) = 0;
-  // Events after `after`, in order, of one account and/or one job (nullopt: any); at most `limit`.
+  // Events after `after`, in order, of one account, one job and one run (nullopt: any); at most `limit`.
   // `truncated` is true if events after `after` may already have been dropped by retention. Work is bounded:
   // a page may be short, or empty, and not be the last; all is read once batch_of(scanned_to) >=
   // last_batch().
@@ -306,7 +330,7 @@ class Journal {
     EventId scanned_to;  // pass it as the next `after`: nothing up to here is left to see
   };
   virtual Result<EventPage> events(EventId after, std::optional<AccountId> account, std::optional<JobId> job,
-                                   std::size_t limit) = 0;
+                                   std::optional<RunId> run, std::size_t limit) = 0;
   virtual Result<std::optional<IdempotencyRow>> idempotency(std::string_view scope, Wall now) = 0;
   virtual Result<std::optional<ArtifactRow>> artifact(ArtifactId id) = 0;
   // Rows that name this content; several accounts may own the same bytes.
@@ -338,10 +362,10 @@ class Journal {
   // Books of an account's periods, newest first.
   virtual Result<std::vector<engine::PeriodRow>> periods(AccountId account, std::size_t limit) = 0;
 
-  // Retention: removes what ended, or was made, before these times; bounded work a call, called by the
-  // committer between batches (it is a commit of its own). An artifact stays as long as the job that made it
-  // is there. Returns the content hashes that no ArtifactRow names any more, whose files the caller then
-  // deletes; `more` if another call would find more to do.
+  // Retention: removes what ended, or was made, before these times (the jobs of a run with it, none before);
+  // bounded work a call, called by the committer between batches (it is a commit of its own). An artifact
+  // stays as long as the job that made it is there. Returns the content hashes that no ArtifactRow names any
+  // more, whose files the caller then deletes; `more` if another call would find more to do.
   struct Retention {
     Wall jobs_before{}, artifacts_before{}, events_before{}, now{};
     // Ledger entries, alerts and hourly rollups by their time, ended periods by their end. Daily rollups

@@ -11,6 +11,13 @@ std::uint64_t last_id(const engine::JobRow& row) {
   return last;
 }
 
+// The ids of its jobs are set aside with its own.
+std::uint64_t last_id(const engine::RunRow& row) {
+  std::uint64_t last = std::max(row.id.value + engine::kRunJobsMax, row.account.value);
+  for (const auto& artifact : row.artifacts) last = std::max(last, artifact.id.value);
+  return last;
+}
+
 std::uint64_t last_id(const engine::Mutation& mutation) {
   if (const auto* job = std::get_if<engine::PutJob>(&mutation)) return last_id(job->row);
   if (const auto* account = std::get_if<engine::PutAccount>(&mutation)) {
@@ -24,6 +31,7 @@ std::uint64_t last_id(const engine::Mutation& mutation) {
     return std::max({add->entry.account.value, add->entry.job.value, add->entry.try_id.value});
   }
   if (const auto* drop = std::get_if<engine::DropJob>(&mutation)) return drop->id.value;
+  if (const auto* run = std::get_if<engine::PutRun>(&mutation)) return last_id(run->row);
   return std::get<engine::PutQueueCount>(mutation).account.value;
 }
 

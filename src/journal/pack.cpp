@@ -8,7 +8,6 @@
 namespace turnpike::journal {
 namespace {
 
-using engine::ArtifactRef;
 using engine::HistoryEntry;
 using engine::HistoryKind;
 
@@ -19,6 +18,8 @@ constexpr std::uint8_t kTermsVersion = 1;
 constexpr std::uint8_t kBodyVersion = 1;
 constexpr std::uint8_t kEventsVersion = 1;
 constexpr std::uint8_t kEventHasWebhook = 0x80;  // in an event's type
+constexpr std::uint8_t kEventHasRun = 0x40;      // likewise
+static_assert(static_cast<std::uint8_t>(engine::kLastEventType) < kEventHasRun);
 constexpr std::uint8_t kChangesVersion = 1;
 
 // Bits of the head's first byte after the version: which of the optional parts follow.
@@ -45,23 +46,6 @@ policy::Backoff read_backoff(ByteReader& in) {
   backoff.jitter_permille = in.u32();
   backoff.attempts = in.u32();
   return backoff;
-}
-
-void write(ByteWriter& out, const ArtifactRef& artifact) {
-  out.fixed64(artifact.id.value);
-  out.text(artifact.sha256);
-  out.text(artifact.mime);
-  out.varint(artifact.bytes);
-  out.text(artifact.extension);
-}
-ArtifactRef read_artifact(ByteReader& in) {
-  ArtifactRef artifact;
-  artifact.id = {in.fixed64()};
-  artifact.sha256 = in.text();
-  artifact.mime = in.text();
-  artifact.bytes = in.varint();
-  artifact.extension = in.text();
-  return artifact;
 }
 
 void write(ByteWriter& out, const HistoryEntry& entry, Wall created_at) {
@@ -142,7 +126,9 @@ policy::PricePtr read_price(ByteReader& in) {
   return price;
 }
 
-void write(ByteWriter& out, const engine::Hold& hold, std::int64_t created) {
+}  // namespace
+
+void write_hold(ByteWriter& out, const engine::Hold& hold, std::int64_t created) {
   out.u8(static_cast<std::uint8_t>((hold.price ? 1 : 0) | (hold.may_bill ? 2 : 0) |
                                    (hold.team.empty() ? 0 : 4)));
   write_amounts(out, hold.amounts);
@@ -175,6 +161,8 @@ engine::Hold read_hold(ByteReader& in, std::int64_t created) {
   if ((parts & 1) != 0) hold.price = read_price(in);
   return hold;
 }
+
+namespace {
 
 std::uint8_t parts_of(const engine::JobRow& row) {
   unsigned parts = 0;
@@ -223,14 +211,14 @@ void pack_head(const engine::JobRow& row, std::string& buffer) {
   }
   out.text(row.output);
   out.varint(row.artifacts.size());
-  for (const auto& artifact : row.artifacts) write(out, artifact);
+  for (const auto& artifact : row.artifacts) write_artifact(out, artifact);
   out.varint(row.history.size());
   for (const auto& entry : row.history) write(out, entry, row.created_at);
   out.zigzag(row.cost.nanos);
   out.text(row.content_type);
   write_amounts(out, row.estimate);
   out.u8(row.hold ? 1 : 0);
-  if (row.hold) write(out, *row.hold, created);
+  if (row.hold) write_hold(out, *row.hold, created);
   out.varint(row.route.size());
   for (const engine::RouteStep& step : row.route) {
     out.text(step.provider);
@@ -279,7 +267,7 @@ Result<void> unpack_head(std::string_view packed, engine::JobRow& row) {
   }
   row.output = in.text();
   row.artifacts.clear();
-  for (auto n = in.count(12); n > 0; --n) row.artifacts.push_back(read_artifact(in));
+  for (auto n = in.count(kArtifactBytesMin); n > 0; --n) row.artifacts.push_back(read_artifact(in));
   row.history.clear();
   for (auto n = in.count(5); n > 0; --n) row.history.push_back(read_history(in, row.created_at));
   if (version != kHeadFirst) {
@@ -374,8 +362,10 @@ void pack_events(const std::vector<engine::Event>& events, Wall at, std::string&
   out.u8(kEventsVersion);
   out.varint(events.size());
   for (const auto& event : events) {
-    const auto type = static_cast<std::uint8_t>(event.type);
-    out.u8(event.webhook ? static_cast<std::uint8_t>(type | kEventHasWebhook) : type);
+    unsigned first = static_cast<unsigned>(event.type);
+    if (event.webhook) first |= kEventHasWebhook;
+    if (event.run) first |= kEventHasRun;
+    out.u8(static_cast<std::uint8_t>(first));
     out.difference(unix_micros(event.at), unix_micros(at));
     out.fixed64(event.account.value);
     out.fixed64(event.job.value);
@@ -383,6 +373,7 @@ void pack_events(const std::vector<engine::Event>& events, Wall at, std::string&
     out.u8(event.percent);
     out.text(event.text);
     if (event.webhook) out.fixed64(event.webhook.value);
+    if (event.run) out.fixed64(event.run.value);
   }
 }
 
@@ -393,7 +384,7 @@ Result<std::vector<engine::Event>> unpack_events(std::string_view packed, Wall a
   events.resize(in.count(21));
   for (auto& event : events) {
     const auto first = in.u8();
-    const auto type = static_cast<std::uint8_t>(first & ~kEventHasWebhook);
+    const auto type = static_cast<std::uint8_t>(first & ~(kEventHasWebhook | kEventHasRun));
     if (type > static_cast<std::uint8_t>(engine::kLastEventType)) in.spoil();
     event.type = static_cast<engine::EventType>(type);
     event.at = wall_from_micros(in.difference(unix_micros(at)));
@@ -403,6 +394,7 @@ Result<std::vector<engine::Event>> unpack_events(std::string_view packed, Wall a
     event.percent = in.u8();
     event.text = in.text();
     if ((first & kEventHasWebhook) != 0) event.webhook = {in.fixed64()};
+    if ((first & kEventHasRun) != 0) event.run = {in.fixed64()};
   }
   if (!in.at_end()) return malformed("events");
   return events;
@@ -431,6 +423,8 @@ void pack_changes(const std::vector<engine::Mutation>& mutations, std::string& b
     } else if (const auto* period = std::get_if<engine::PutPeriod>(&mutation)) {
       change(ChangeKind::kPeriod, period->row.account.value);
       out.text(period->row.team);
+    } else if (const auto* run = std::get_if<engine::PutRun>(&mutation)) {
+      change(ChangeKind::kRun, run->row.id.value);
     } else {
       change(ChangeKind::kJobDropped, std::get<engine::DropJob>(mutation).id.value);
     }
@@ -443,7 +437,7 @@ Result<std::vector<Change>> unpack_changes(std::string_view packed) {
   std::vector<Change> changes(in.count(9));
   for (auto& change : changes) {
     const auto kind = in.u8();
-    if (kind > static_cast<std::uint8_t>(ChangeKind::kPeriod)) in.spoil();
+    if (kind > static_cast<std::uint8_t>(ChangeKind::kRun)) in.spoil();
     change.kind = static_cast<ChangeKind>(kind);
     change.id = in.fixed64();
     if (change.kind == ChangeKind::kQueueCount || change.kind == ChangeKind::kPeriod) change.pool = in.text();

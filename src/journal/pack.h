@@ -1,6 +1,7 @@
-// The packed forms in which the journal keeps what it never looks up: the head of a job, its body, the
-// events, the entries, the changed periods and the changed keys of a batch. Each begins with a version byte;
-// what is read is checked against its bounds, so that a damaged row is an Error and never a crash.
+// The packed forms in which the journal keeps what it never looks up: the heads of a job and a run, their
+// bodies, the events, the entries, the changed periods and the changed keys of a batch. Each begins with a
+// version byte; what is read is checked against its bounds, so that a damaged row is an Error and never a
+// crash.
 //
 // Integers are LEB128 varints (signed ones zigzagged), times differences in microseconds, ids 8 bytes little
 // endian where nothing else is said, texts a length and their bytes.
@@ -18,7 +19,7 @@
 namespace turnpike::journal {
 
 // Everything of a JobRow that has no column of its own. Columns: id, account, state, pool, priority, due_at,
-// expires_at, dedupe_key, task, finished_at. Packing appends to `out`.
+// expires_at, dedupe_key, task, finished_at, run. Packing appends to `out`.
 void pack_head(const engine::JobRow& row, std::string& out);
 // Fills those fields of `row`; on error some may have been filled.
 Result<void> unpack_head(std::string_view packed, engine::JobRow& row);
@@ -49,6 +50,14 @@ Result<std::vector<engine::LedgerEntry>> unpack_entries(std::string_view packed,
 void pack_body(const engine::JobBody& body, std::string& out);
 Result<engine::JobBodyPtr> unpack_body(std::string_view packed);
 
+// Everything of a RunRow that has no column of its own. Columns: id, account, state, live_jobs, workflow,
+// finished_at.
+void pack_run(const engine::RunRow& row, std::string& out);
+// Fills those fields of `row`; on error some may have been filled.
+Result<void> unpack_run(std::string_view packed, engine::RunRow& row);
+void pack_run_body(const engine::RunBody& body, std::string& out);
+Result<engine::RunBodyPtr> unpack_run_body(std::string_view packed);
+
 // `at`: the time of the batch, from which the events' times are counted.
 void pack_events(const std::vector<engine::Event>& events, Wall at, std::string& out);
 Result<std::vector<engine::Event>> unpack_events(std::string_view packed, Wall at);
@@ -59,11 +68,12 @@ enum class ChangeKind : std::uint8_t {
   kJob = 1,
   kQueueCount = 2,
   kJobDropped = 3,
-  kPeriod = 4
+  kPeriod = 4,
+  kRun = 5
 };
 struct Change {
   ChangeKind kind{};
-  std::uint64_t id = 0;  // of the account or the job
+  std::uint64_t id = 0;  // of the account, the job or the run
   std::string pool;      // kQueueCount; kPeriod: the team, empty for accounts and the platform
   friend bool operator==(const Change&, const Change&) = default;
 };

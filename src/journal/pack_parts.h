@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "engine/rows.h"
 #include "journal/bytes.h"
 #include "policy/meters.h"
 
@@ -39,5 +40,27 @@ inline policy::Amounts read_amounts(ByteReader& in) {
   }
   return amounts;
 }
+
+// Of a job or a step; times as differences from when that, or its run, was made.
+void write_hold(ByteWriter& out, const engine::Hold& hold, std::int64_t created);
+engine::Hold read_hold(ByteReader& in, std::int64_t created);
+
+inline void write_artifact(ByteWriter& out, const engine::ArtifactRef& artifact) {
+  out.fixed64(artifact.id.value);
+  out.text(artifact.sha256);
+  out.text(artifact.mime);
+  out.varint(artifact.bytes);
+  out.text(artifact.extension);
+}
+inline engine::ArtifactRef read_artifact(ByteReader& in) {
+  engine::ArtifactRef artifact;
+  artifact.id = {in.fixed64()};
+  artifact.sha256 = in.text();
+  artifact.mime = in.text();
+  artifact.bytes = in.varint();
+  artifact.extension = in.text();
+  return artifact;
+}
+constexpr std::size_t kArtifactBytesMin = 12;  // what one takes at least
 
 }  // namespace turnpike::journal

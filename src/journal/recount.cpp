@@ -51,9 +51,18 @@ void Recount::add(const engine::LedgerEntry& entry) {
 
 void Recount::add(const engine::JobRow& job) {
   ++report_.jobs;
-  if (!job.hold) return;
-  const engine::Hold& hold = *job.hold;
-  each_period(job.account, hold.team, hold.account_period, hold.team_period, hold.platform_period,
+  if (job.hold) hold(job.account, *job.hold);
+}
+
+// Its jobs hold for themselves; what is certain to follow holds its counts.
+void Recount::add(const engine::RunRow& run) {
+  for (const engine::StepRow& step : run.steps) {
+    if (step.hold) hold(run.account, *step.hold);
+  }
+}
+
+void Recount::hold(AccountId account, const engine::Hold& hold) {
+  each_period(account, hold.team, hold.account_period, hold.team_period, hold.platform_period,
               [&hold](Count& count) {
                 count.held += hold.amounts;
                 count.cost_held += hold.cost;

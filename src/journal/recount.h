@@ -21,6 +21,7 @@ class Recount {
   // before it is not compared with sums, for entries of it are gone.
   void add(const engine::LedgerEntry& entry);
   void add(const engine::JobRow& job);  // that has not ended
+  void add(const engine::RunRow& run);  // likewise
   void compare(const engine::PeriodRow& row);
   void compare(const UsageKey& key, const UsageSum& sum);
   // Call last: what was counted and stands in no row.
@@ -38,6 +39,7 @@ class Recount {
   template <typename Each>
   void each_period(AccountId account, const std::string& team, Wall account_period, Wall team_period,
                    Wall platform_period, Each each);
+  void hold(AccountId account, const engine::Hold& hold);
   void mistake(std::string text);
   void see_kind(const engine::LedgerEntry& entry);
 

@@ -63,6 +63,8 @@ class CommitLoop {
     engine::Changes& changes() { return loop_.changes_; }
     void record(journal::Record row) { loop_.open_->add(std::move(row)); }
     std::uint64_t fresh_id() { return loop_.ids_.next(now_.wall); }
+    // The first of `count` ids in a row, all of them taken.
+    std::uint64_t fresh_ids(std::uint64_t count) { return loop_.ids_.next_block(now_.wall, count); }
     // The batch after which all that was decided so far, this turn included, is durable.
     engine::Batch seal();
     // True if the account was changed by what is not durable yet; after seal().

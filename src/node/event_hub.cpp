@@ -41,9 +41,22 @@ bool is_end(engine::EventType type) {
     case engine::EventType::kPolicyChanged:
     case engine::EventType::kAlertRaised:
     case engine::EventType::kAlertCleared:
+    case engine::EventType::kRunStarted:
+    case engine::EventType::kRunCompleted:
+    case engine::EventType::kRunFailed:
+    case engine::EventType::kRunCancelled:
+    case engine::EventType::kStepQueued:
+    case engine::EventType::kStepCompleted:
+    case engine::EventType::kStepSkipped:
+    case engine::EventType::kStepFailed:
       return false;
   }
   return false;
+}
+
+bool is_run_end(engine::EventType type) {
+  return type == engine::EventType::kRunCompleted || type == engine::EventType::kRunFailed ||
+         type == engine::EventType::kRunCancelled;
 }
 
 // One waiter at a time; next() runs on one executor, whose thread is the only one to touch the timer.
@@ -73,6 +86,8 @@ class EventHub::Subscriber final : public Subscription, public std::enable_share
   // Its subjects, each with the id of the event that it is told of what follows.
   std::optional<EventId> everything_after_;
   boost::unordered_flat_map<JobId, EventId, std::hash<JobId>> jobs_;
+  boost::unordered_flat_map<RunId, EventId, std::hash<RunId>> runs_;
+  bool told_of_nothing() const { return !everything_after_ && jobs_.empty() && runs_.empty(); }
 
  private:
   struct Page {
@@ -86,6 +101,7 @@ class EventHub::Subscriber final : public Subscription, public std::enable_share
   std::vector<journal::StoredEvent> queue_;
   std::optional<EventId> history_from_;  // set: events up to live_after_ are read from the journal first
   EventId live_after_;
+  EventId pushed_;  // the last that came: it may stand in several lists
   bool lagged_ = false;
   bool closed_ = false;
   bool interrupted_ = false;
@@ -96,13 +112,15 @@ class EventHub::Subscriber final : public Subscription, public std::enable_share
 bool EventHub::Subscriber::wants(const journal::StoredEvent& event) const {
   if (account_ && *account_ != event.event.account) return false;
   if (everything_after_ && event.id > *everything_after_) return true;
-  const auto found = jobs_.find(event.event.job);
-  return found != jobs_.end() && event.id > found->second;
+  const auto job = jobs_.find(event.event.job);
+  if (job != jobs_.end() && event.id > job->second) return true;
+  const auto run = runs_.find(event.event.run);
+  return run != runs_.end() && event.id > run->second;
 }
 
 EventId EventHub::Subscriber::add(const std::vector<Subject>& subjects, std::optional<EventId> after) {
   const std::scoped_lock lock(hub_->mutex_);
-  CHECK(!after || (jobs_.empty() && !everything_after_));
+  CHECK(!after || told_of_nothing());
   hub_->delist(*this);
   const EventId now = last_event_of(hub_->published_);
   if (after) {
@@ -112,8 +130,10 @@ EventId EventHub::Subscriber::add(const std::vector<Subject>& subjects, std::opt
   }
   const EventId from = after.value_or(now);
   for (const Subject& subject : subjects) {
-    if (subject) {
-      jobs_.emplace(*subject, from);
+    if (const auto* job = std::get_if<JobId>(&subject)) {
+      jobs_.emplace(*job, from);
+    } else if (const auto* run = std::get_if<RunId>(&subject)) {
+      runs_.emplace(*run, from);
     } else if (!everything_after_) {
       everything_after_ = from;
     }
@@ -126,13 +146,15 @@ void EventHub::Subscriber::remove(const std::vector<Subject>& subjects) {
   const std::scoped_lock lock(hub_->mutex_);
   hub_->delist(*this);
   for (const Subject& subject : subjects) {
-    if (subject) {
-      jobs_.erase(*subject);
+    if (const auto* job = std::get_if<JobId>(&subject)) {
+      jobs_.erase(*job);
+    } else if (const auto* run = std::get_if<RunId>(&subject)) {
+      runs_.erase(*run);
     } else {
       everything_after_.reset();
     }
   }
-  if (jobs_.empty() && !everything_after_) history_from_.reset();
+  if (told_of_nothing()) history_from_.reset();
   std::erase_if(queue_, [this](const journal::StoredEvent& event) { return !wants(event); });
   hub_->enlist(*this);
 }
@@ -148,7 +170,8 @@ void EventHub::Subscriber::interrupt() {
 }
 
 bool EventHub::Subscriber::push(const journal::StoredEvent& event) {
-  if (lagged_ || closed_) return false;
+  if (lagged_ || closed_ || event.id <= pushed_) return false;
+  pushed_ = event.id;
   if (queue_.size() >= kQueueMax) {
     if (history_from_) {  // still reading the journal, where these are by now: read on to here
       queue_.clear();
@@ -178,18 +201,22 @@ asio::awaitable<EventHub::Subscriber::Page> EventHub::Subscriber::read_history()
   while (true) {
     EventId from;
     EventId until;
-    std::optional<JobId> job;  // the only subject
+    std::optional<JobId> job;  // the only subject, if there is one only
+    std::optional<RunId> run;
     {
       const std::scoped_lock lock(hub_->mutex_);
       if (!history_from_ || closed_ || interrupted_) co_return Page{};
       from = *history_from_;
       until = live_after_;
-      if (!everything_after_ && jobs_.size() == 1) job = jobs_.begin()->first;
+      if (!everything_after_ && jobs_.size() + runs_.size() == 1) {
+        if (!jobs_.empty()) job = jobs_.begin()->first;
+        if (!runs_.empty()) run = runs_.begin()->first;
+      }
     }
     Result<journal::Journal::EventPage> page;
     if (from < until) {
-      auto read = [this, from, job, &page] {
-        page = hub_->journal_.events(from, account_, job, kPageEvents);
+      auto read = [this, from, job, run, &page] {
+        page = hub_->journal_.events(from, account_, job, run, kPageEvents);
       };
       const auto done = co_await hub_->readers_.run(std::move(read));
       if (!done || !page) co_return Page{.events = {}, .failed = true};
@@ -251,8 +278,9 @@ void EventHub::enlist(Subscriber& subscriber) {
     (subscriber.account_ ? by_account_[*subscriber.account_] : all_).push_back(&subscriber);
     return;
   }
-  if (subscriber.jobs_.empty()) idle_.push_back(&subscriber);
+  if (subscriber.told_of_nothing()) idle_.push_back(&subscriber);
   for (const auto& [job, after] : subscriber.jobs_) by_job_[job].push_back(&subscriber);
+  for (const auto& [run, after] : subscriber.runs_) by_run_[run].push_back(&subscriber);
 }
 
 void EventHub::delist(Subscriber& subscriber) {
@@ -263,8 +291,9 @@ void EventHub::delist(Subscriber& subscriber) {
     if (found->second.empty()) lists.erase(found);
   };
   if (!subscriber.everything_after_) {
-    if (subscriber.jobs_.empty()) std::erase(idle_, &subscriber);
+    if (subscriber.told_of_nothing()) std::erase(idle_, &subscriber);
     for (const auto& [job, after] : subscriber.jobs_) drop(by_job_, job);
+    for (const auto& [run, after] : subscriber.runs_) drop(by_run_, run);
   } else if (subscriber.account_) {
     drop(by_account_, *subscriber.account_);
   } else {
@@ -281,10 +310,11 @@ std::shared_ptr<Subscription> EventHub::listen(std::optional<AccountId> account)
   return subscriber;
 }
 
-std::shared_ptr<Subscription> EventHub::subscribe(std::optional<AccountId> account, std::optional<JobId> job,
+std::shared_ptr<Subscription> EventHub::subscribe(std::optional<AccountId> account,
+                                                  Subscription::Subject subject,
                                                   std::optional<EventId> after) {
   auto subscriber = listen(account);
-  subscriber->add({job}, after);
+  subscriber->add({subject}, after);
   return subscriber;
 }
 
@@ -308,11 +338,14 @@ void EventHub::publish(engine::Batch batch, std::span<const engine::Event> event
   journal::StoredEvent stored;
   for (std::size_t i = 0; i < events.size(); ++i) {
     const auto by_job = by_job_.find(events[i].job);
+    const auto by_run = by_run_.find(events[i].run);
     const auto by_account = by_account_.find(events[i].account);
-    if (by_job == by_job_.end() && by_account == by_account_.end() && all_.empty()) continue;
+    if (by_job == by_job_.end() && by_run == by_run_.end() && by_account == by_account_.end() && all_.empty())
+      continue;
     stored.id = event_id(batch, i);
     stored.event = events[i];
     if (by_job != by_job_.end()) push(by_job->second, stored, woken);
+    if (by_run != by_run_.end()) push(by_run->second, stored, woken);
     if (by_account != by_account_.end()) push(by_account->second, stored, woken);
     push(all_, stored, woken);
   }
@@ -333,6 +366,7 @@ void EventHub::close_all() {
     close_each(idle_);
     for (const auto& [account, list] : by_account_) close_each(list);
     for (const auto& [job, list] : by_job_) close_each(list);
+    for (const auto& [run, list] : by_run_) close_each(list);
   }
   deliveries.flush(true);
 }

@@ -1,5 +1,5 @@
-// Who is told of what: committed events, by account and by job, to whoever subscribed. Each subscriber has a
-// bounded queue of its own; one that does not keep up is told so. History before the subscription is read
+// Who is told of what: committed events, by account, job and run, to whoever subscribed. Each subscriber has
+// a bounded queue of its own; one that does not keep up is told so. History before the subscription is read
 // from the journal and joins what is live without a gap and without a repeat.
 #pragma once
 
@@ -35,8 +35,8 @@ class EventHub : public std::enable_shared_from_this<EventHub> {
   // By the committer, batches in order. Wakes who waits through `deliveries`.
   void publish(engine::Batch batch, std::span<const engine::Event> events, Deliveries& deliveries);
 
-  // Both filters given: the job's events if they are the account's. `after` nullopt: from now on.
-  std::shared_ptr<Subscription> subscribe(std::optional<AccountId> account, std::optional<JobId> job,
+  // Of an account: the subject's events that are the account's. `after` nullopt: from now on.
+  std::shared_ptr<Subscription> subscribe(std::optional<AccountId> account, Subscription::Subject subject,
                                           std::optional<EventId> after);
   // Told of nothing until it is given subjects.
   std::shared_ptr<Subscription> listen(std::optional<AccountId> account);
@@ -48,8 +48,7 @@ class EventHub : public std::enable_shared_from_this<EventHub> {
   using Listed = std::vector<Subscriber*>;
 
   void leave(Subscriber& subscriber);
-  // Each subscriber is in the lists of its subjects: in one alone if it is told of everything, so that no
-  // event reaches it twice.
+  // Each subscriber is in the lists of its subjects; in one alone if it is told of everything.
   void enlist(Subscriber& subscriber);
   void delist(Subscriber& subscriber);
   static void push(const Listed& list, const journal::StoredEvent& event, std::vector<Subscriber*>& woken);
@@ -64,6 +63,7 @@ class EventHub : public std::enable_shared_from_this<EventHub> {
   bool closed_ = false;
   boost::unordered_flat_map<AccountId, Listed, std::hash<AccountId>> by_account_;
   boost::unordered_flat_map<JobId, Listed, std::hash<JobId>> by_job_;
+  boost::unordered_flat_map<RunId, Listed, std::hash<RunId>> by_run_;
   Listed all_;
   Listed idle_;  // told of nothing
 };

@@ -18,6 +18,7 @@ constexpr Duration kRetentionAgain = std::chrono::milliseconds(200);  // while t
 constexpr Duration kOrphanAge = std::chrono::hours(1);  // of a file that a crash kept from its row, at most
 constexpr Duration kKeepLedger = std::chrono::hours(24 * 400);
 constexpr Duration kKeepDeliveries = std::chrono::hours(24 * 7);  // of webhooks, once they ended
+constexpr Duration kRunsLookEvery = std::chrono::seconds(1);      // at what was put off
 constexpr Duration kGroupStopMax = std::chrono::seconds(5);
 
 // Makes the folder, and empties it where it holds what a process that ended has left.
@@ -135,6 +136,7 @@ Result<void> NodeImpl::recover() {
     engine::Recovery recovery{.accounts = std::move(recovered->accounts),
                               .queues = std::move(recovered->queues),
                               .processing = {},
+                              .runs = std::move(recovered->runs),
                               .periods = std::move(recovered->periods),
                               .policies = std::move(policies),
                               .policy_version = version,
@@ -149,6 +151,7 @@ Result<void> NodeImpl::recover() {
     cache_at_ = turn.now().mono + AnswerCache::kTouchEvery;
     watch_at_ = turn.now().mono;
     alerts_at_ = turn.now().mono + Alerts::kEvery;
+    runs_at_ = turn.now().mono;
   }
   recall_alerts();
   if (auto committed = loop_->commit_now(); !committed) return committed;
@@ -174,6 +177,12 @@ void NodeImpl::act(engine::Effect effect, Deliveries& deliveries) {
     void operator()(engine::ExpireCold& expire) const { node.runners_->spawn(node.cold_->expire(expire)); }
     void operator()(engine::CanaryFailed& failed) const {
       node.runners_->spawn(node.roll_back(std::move(failed)));
+    }
+    void operator()(engine::ContinueRun& run) const {
+      node.look_after({.run = run.run, .kind = RunWork::Kind::kContinue});
+    }
+    void operator()(engine::CancelJobs& run) const {
+      node.look_after({.run = run.run, .kind = RunWork::Kind::kCancelJobs});
     }
     void operator()(engine::AnswerCall& answer) const { node.answer(std::move(answer), deliveries); }
   };
@@ -230,7 +239,12 @@ Duration NodeImpl::upkeep(Timestamp now) {
     look_at_alerts(now);
     alerts_at_ = now.mono + Alerts::kEvery;
   }
-  return std::min({leases_at_, retention_at_, cache_at_, watch_at_, alerts_at_}) - now.mono;
+  if (now.mono >= runs_at_) {
+    for (std::size_t workers = run_work_.due(now.mono); workers > 0; --workers)
+      runners_->spawn(work_on_runs());
+    runs_at_ = now.mono + kRunsLookEvery;
+  }
+  return std::min({leases_at_, retention_at_, cache_at_, watch_at_, alerts_at_, runs_at_}) - now.mono;
 }
 
 bool NodeImpl::retain(Timestamp now) {

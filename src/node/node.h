@@ -10,6 +10,7 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
+#include <boost/json/object.hpp>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -20,6 +21,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "base/ids.h"
@@ -44,6 +46,12 @@ namespace turnpike::node {
 
 class CallTrail;
 
+// What a job's input says, where it is one that its task takes.
+struct StepInput {
+  policy::Ask ask;
+  std::optional<ArtifactId> image;  // an artifact that must be the account's own
+};
+
 struct Options {
   std::filesystem::path data_dir;  // journal, artifacts/, work/, spool/
   policy::PolicyPtr policy;
@@ -60,6 +68,8 @@ struct Options {
       make_provider;
   std::shared_ptr<net::Client> list_client;     // reads providers' lists; null: one that is made
   std::shared_ptr<net::Client> picture_client;  // fetches pictures that inputs name; null: likewise
+  // How a step's input is read: as a request's is. Empty: inputs are not looked at, and have no size.
+  std::function<Result<StepInput>(std::string_view task, const boost::json::object& input)> read_input;
 };
 
 // A job as the api shows it: the committed row, and what memory knows beside it.
@@ -96,6 +106,37 @@ struct SubmitAnswer {
   engine::RateView rates;  // after it was taken
   bool deduplicated = false;
   std::string rendered;  // by `render`
+};
+
+// A run as the api shows it.
+struct RunView {
+  engine::RunRow row;
+  engine::RunBodyPtr body;  // null where it was not asked for
+  std::string user_id;
+  std::string plan;
+  policy::PriorityClass priority_class{};
+  std::vector<JobView> jobs;  // of its steps, by id, without bodies; where they were asked for
+  std::uint8_t percent =
+      0;  // of what its steps have made of it; its jobs' own progress counts where they are there
+  std::optional<engine::QueueView> queue;  // of the first of its jobs that waits, where they are there
+};
+
+struct RunRequest {
+  AccountId account;
+  std::string workflow;
+  std::int32_t priority = 0;
+  WebhookId webhook{};
+  std::string input;     // JSON object text
+  std::string metadata;  // JSON object text, or empty
+  std::string request_id;
+  // As of SubmitRequest.
+  std::optional<journal::IdempotencyRow> idempotency;
+  std::function<std::string(const RunView&)> render;
+};
+struct RunAnswer {
+  RunView run;
+  engine::RateView rates;  // after it was taken
+  std::string rendered;    // by `render`
 };
 
 // Work whose caller waits for the answer. It is not kept: who wants it to survive submits a job.
@@ -197,13 +238,19 @@ struct OperatorDecision {
 
 // The job has ended with this event.
 bool is_end(engine::EventType type);
+// The run has ended with this event.
+bool is_run_end(engine::EventType type);
 
 // Live events for one subscriber, in the order of their ids, each once. Bounded: a subscriber that does not
 // keep up is told so and ends.
 class Subscription {
  public:
-  // A job, or (nullopt) everything of the account that it was made for: of all, where it was made for none.
-  using Subject = std::optional<JobId>;
+  // A job, a run with the jobs of its steps, or everything of the account that it was made for: of all, where
+  // it was made for none.
+  struct Everything {
+    friend bool operator==(Everything, Everything) = default;
+  };
+  using Subject = std::variant<Everything, JobId, RunId>;
 
   virtual ~Subscription() = default;
   struct Item {
@@ -285,6 +332,22 @@ class Node {
   virtual boost::asio::awaitable<Result<JobView>> wait(JobId id, std::optional<AccountId> account,
                                                        Duration timeout) = 0;
 
+  // --- Runs of workflows
+  // Errors: those of Engine::start_run and policy::resolve (the message names the step); kInvalidRequest
+  // (`workflow` is unknown; a step that would begin at once has no input that its task takes); kTooLarge;
+  // kUnavailable.
+  virtual boost::asio::awaitable<Result<RunAnswer>> start_run(RunRequest request) = 0;
+  // `account` nullopt: any (admin). With its body, and with its jobs. Another account's run is kNotFound.
+  virtual boost::asio::awaitable<Result<RunView>> run(RunId id, std::optional<AccountId> account) = 0;
+  virtual boost::asio::awaitable<Result<std::vector<RunView>>> runs(journal::RunQuery query,
+                                                                    bool& has_more) = 0;
+  virtual boost::asio::awaitable<Result<RunView>> cancel_run(RunId id, std::optional<AccountId> account,
+                                                             std::string by) = 0;
+  virtual boost::asio::awaitable<Result<RunView>> retry_run(RunId id, std::optional<AccountId> account) = 0;
+  // The run once it has ended, or as it stands when `timeout` has passed.
+  virtual boost::asio::awaitable<Result<RunView>> wait_run(RunId id, std::optional<AccountId> account,
+                                                           Duration timeout) = 0;
+
   // --- Workers
   // Errors: those of Engine::claim.
   virtual Result<std::shared_ptr<WorkClaim>> claim(ClaimRequest request,
@@ -297,7 +360,7 @@ class Node {
 
   // --- Events. `after` nullopt: from now on.
   virtual boost::asio::awaitable<Result<std::shared_ptr<Subscription>>> subscribe(
-      std::optional<AccountId> account, std::optional<JobId> job, std::optional<EventId> after) = 0;
+      std::optional<AccountId> account, Subscription::Subject subject, std::optional<EventId> after) = 0;
   // One that is told of nothing yet (Subscription::add), and never of another account's.
   virtual std::shared_ptr<Subscription> listen(std::optional<AccountId> account) = 0;
 

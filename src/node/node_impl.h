@@ -3,6 +3,7 @@
 //   node_jobs.cpp  jobs
 //   node_accounts.cpp  accounts, what they use, and what they were refused
 //   node_calls.cpp  calls; node_cached_calls.cpp  those that the cache may answer
+//   node_runs.cpp  runs of workflows
 //   node_work.cpp  what workers claim and report
 //   node_keep.cpp  records, events, artifacts, policy, numbers
 //   node_operator.cpp  what the operator decides beside the policy
@@ -35,7 +36,9 @@
 #include "node/provider_set.h"
 #include "node/readers.h"
 #include "node/refusals.h"
+#include "node/run_work.h"
 #include "node/runners.h"
+#include "policy/workflow_next.h"
 
 namespace turnpike::node {
 
@@ -91,8 +94,17 @@ class NodeImpl final : public Node, public CommitListener {
   asio::awaitable<Result<JobView>> wait(JobId id, std::optional<AccountId> account,
                                         Duration timeout) override;
 
+  asio::awaitable<Result<RunAnswer>> start_run(RunRequest request) override;
+  asio::awaitable<Result<RunView>> run(RunId id, std::optional<AccountId> account) override;
+  asio::awaitable<Result<std::vector<RunView>>> runs(journal::RunQuery query, bool& has_more) override;
+  asio::awaitable<Result<RunView>> cancel_run(RunId id, std::optional<AccountId> account,
+                                              std::string by) override;
+  asio::awaitable<Result<RunView>> retry_run(RunId id, std::optional<AccountId> account) override;
+  asio::awaitable<Result<RunView>> wait_run(RunId id, std::optional<AccountId> account,
+                                            Duration timeout) override;
+
   asio::awaitable<Result<std::shared_ptr<Subscription>>> subscribe(std::optional<AccountId> account,
-                                                                   std::optional<JobId> job,
+                                                                   Subscription::Subject subject,
                                                                    std::optional<EventId> after) override;
   std::shared_ptr<Subscription> listen(std::optional<AccountId> account) override;
 
@@ -223,6 +235,43 @@ class NodeImpl final : public Node, public CommitListener {
   Result<SubmitAnswer> take(const SubmitRequest& request, Dedupe dedupe, engine::Batch& batch);
   static engine::NewJob new_job(const SubmitRequest& request, JobId id, policy::RoutePtr route,
                                 const policy::Policy& policy, Dedupe dedupe);
+
+  // A run and its jobs as committed, read together.
+  struct ReadRun {
+    journal::StoredRun run;
+    std::vector<engine::ColdJob> jobs;  // by id; without bodies
+  };
+  // A step that is to begin, its inputs made and read.
+  struct ReadyJob {
+    engine::JobBodyPtr body;
+    policy::Ask ask;
+  };
+  struct ReadyStep {
+    std::size_t step = 0;
+    bool skipped = false;
+    std::vector<ReadyJob> jobs;
+  };
+  // Errors: kNotFound, kUnavailable, kIo.
+  asio::awaitable<Result<ReadRun>> read_run(RunId id, std::optional<AccountId> account, bool with_body);
+  static RunView view_run(CommitLoop::Turn& turn, engine::RunRow row, engine::RunBodyPtr body,
+                          std::vector<engine::JobRow> jobs);
+  asio::awaitable<Result<std::vector<ReadyStep>>> read_steps(policy::WorkflowPtr workflow, AccountId account,
+                                                             policy::NextOf next, std::string request_id);
+  asio::awaitable<Result<bool>> owns_artifact(ArtifactId id, AccountId account);
+  Result<std::vector<engine::BeginStep>> resolve_steps(const engine::Engine& engine, AccountId account,
+                                                       const policy::Workflow& workflow,
+                                                       const std::vector<ReadyStep>& ready) const;
+  Result<RunAnswer> take_run(const RunRequest& request, const policy::Workflow& workflow,
+                             const boost::json::object& input, const std::vector<ReadyStep>& ready,
+                             engine::Batch& batch);
+  void look_after(RunWork::Item item);
+  asio::awaitable<void> work_on_runs();
+  asio::awaitable<Result<void>> continue_run(RunId id);
+  // The caller awaits it in the scope of what it borrows.
+  asio::awaitable<Result<void>> find_next(const ReadRun& read, policy::WorkflowPtr& workflow,
+                                          std::vector<ReadyStep>& ready, engine::RunAdvance& advance);
+  asio::awaitable<Result<void>> cancel_jobs(RunId id);
+
   // The committed row, if the account may see it. Errors: kNotFound, kUnavailable, kIo.
   asio::awaitable<Result<engine::ColdJob>> read_job(JobId id, std::optional<AccountId> account,
                                                     bool with_body);
@@ -245,6 +294,7 @@ class NodeImpl final : public Node, public CommitListener {
   CacheMetrics cache_metrics_;
   std::vector<journal::KeyRow> keys_;
   Refusals refusals_;
+  RunWork run_work_;
   LookBudget looks_;  // guarded by the engine's mutex
   std::atomic<bool> draining_ = false;
   std::once_flag stopped_;
@@ -265,6 +315,7 @@ class NodeImpl final : public Node, public CommitListener {
 
   Monotonic watch_at_{};      // the committer's own
   Monotonic alerts_at_{};     // likewise
+  Monotonic runs_at_{};       // likewise
   Monotonic leases_at_{};     // the committer's own
   Monotonic retention_at_{};  // likewise
   Monotonic cache_at_{};      // likewise

@@ -42,9 +42,9 @@ std::uint64_t NodeImpl::fresh_id() {
 }
 
 asio::awaitable<Result<std::shared_ptr<Subscription>>> NodeImpl::subscribe(std::optional<AccountId> account,
-                                                                           std::optional<JobId> job,
+                                                                           Subscription::Subject subject,
                                                                            std::optional<EventId> after) {
-  co_return hub_->subscribe(account, job, after);
+  co_return hub_->subscribe(account, subject, after);
 }
 
 std::shared_ptr<Subscription> NodeImpl::listen(std::optional<AccountId> account) {

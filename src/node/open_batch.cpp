@@ -13,6 +13,11 @@ std::size_t text_bytes(const engine::PutJob& put) {
          (put.body ? put.body->input.size() + put.body->metadata.size() : 0);
 }
 
+std::size_t text_bytes(const engine::PutRun& put) {
+  return kRowBytes + put.row.output.size() +
+         (put.body ? put.body->workflow.size() + put.body->input.size() + put.body->metadata.size() : 0);
+}
+
 }  // namespace
 
 void OpenBatch::begin(engine::Batch number) {
@@ -25,6 +30,7 @@ void OpenBatch::begin(engine::Batch number) {
     effects_.clear();
     jobs_.clear();
     accounts_.clear();
+    runs_.clear();
     bytes_ = 0;
   }
   commit_.batch = number;
@@ -58,6 +64,15 @@ void OpenBatch::put(engine::DropJob drop) {
   } else {
     append(jobs_, drop.id, drop);
   }
+}
+
+void OpenBatch::put(engine::PutRun put) {
+  bytes_ += text_bytes(put);
+  const RunId id = put.row.id;
+  engine::Mutation* known = find(runs_, id);
+  if (known == nullptr) return append(runs_, id, std::move(put));
+  if (!put.body) put.body = std::move(std::get<engine::PutRun>(*known).body);
+  *known = std::move(put);
 }
 
 void OpenBatch::put(engine::PutAccount put) {
@@ -114,6 +129,11 @@ const engine::JobRow* OpenBatch::job(JobId id) const {
   if (found == jobs_.end()) return nullptr;
   const auto* put = std::get_if<engine::PutJob>(&commit_.mutations[found->second]);
   return put == nullptr ? nullptr : &put->row;
+}
+
+const engine::RunRow* OpenBatch::run(RunId id) const {
+  const auto found = runs_.find(id);
+  return found == runs_.end() ? nullptr : &std::get<engine::PutRun>(commit_.mutations[found->second]).row;
 }
 
 }  // namespace turnpike::node

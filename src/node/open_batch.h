@@ -1,6 +1,6 @@
 // The batch that gathers while the one before it is being committed: what engine commands changed, merged so
-// that the last state of a job or account wins and is written once. (Of books and counts the engine itself
-// tells one row a batch.)
+// that the last state of a job, run or account wins and is written once. (Of books and counts the engine
+// itself tells one row a batch.)
 #pragma once
 
 #include <boost/unordered/unordered_flat_map.hpp>
@@ -39,6 +39,8 @@ class OpenBatch {
   bool has_account(AccountId id) const { return accounts_.contains(id); }
   // The job as this batch leaves it; nullptr if the batch does not change it.
   const engine::JobRow* job(JobId id) const;
+  // The run as this batch leaves it; nullptr if the batch does not change it.
+  const engine::RunRow* run(RunId id) const;
 
   const journal::Commit& commit() const { return commit_; }
   void set_time(Wall at) { commit_.at = at; }
@@ -51,6 +53,7 @@ class OpenBatch {
   void put(engine::PutJob put);
   void put(engine::PutAccount put);
   void put(engine::DropJob drop);
+  void put(engine::PutRun put);
   // Rows of which a batch has one at most, and entries.
   template <typename Row>
   void put(Row row);
@@ -67,6 +70,7 @@ class OpenBatch {
   // Where the row of a key stands in commit_.mutations.
   boost::unordered_flat_map<JobId, Index, std::hash<JobId>> jobs_;
   boost::unordered_flat_map<AccountId, Index, std::hash<AccountId>> accounts_;
+  boost::unordered_flat_map<RunId, Index, std::hash<RunId>> runs_;
 };
 
 }  // namespace turnpike::node

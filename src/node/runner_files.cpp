@@ -1,6 +1,8 @@
 // The part of the runners that blocks: folders, inputs, results. All of it runs on reader threads.
 #include <boost/json.hpp>
 #include <fstream>
+#include <iterator>
+#include <span>
 #include <system_error>
 #include <utility>
 
@@ -25,24 +27,44 @@ Result<void> Runners::read_inputs(const Live& live, bool with_folder, provider::
   return find_files(live.start.row.account, request);
 }
 
-// Top-level fields of the input that are ids of the account's own artifacts. An id that is not is left to the
-// provider, which knows whether the field should have been one.
+Result<std::optional<provider::InputFile>> Runners::find_file(AccountId account, std::string_view id) const {
+  const auto parsed = parse_id<ArtifactTag>(id);
+  if (!parsed) return std::nullopt;
+  const auto row = parts_.journal.artifact(*parsed);
+  if (!row) return std::unexpected(row.error());
+  if (!*row || (*row)->account != account) return std::nullopt;
+  const engine::ArtifactRef& ref = (*row)->ref;
+  return provider::InputFile{
+      .field = {}, .path = parts_.artifacts.path_of(ref.sha256, ref.extension), .mime = ref.mime};
+}
+
+// Top-level fields of the input that are ids of the account's own artifacts, or lists of nothing else. What
+// is not is left to the provider, which knows whether the field should have been one; so is a list with more
+// than there is room for.
 Result<void> Runners::find_files(AccountId account, provider::Request& request) const {
   if (request.input.find(ArtifactTag::kPrefix) == std::string::npos) return {};
   boost::system::error_code error;
   const boost::json::value input = boost::json::parse(request.input, error);
   if (error || !input.is_object()) return {};
   for (const auto& field : input.get_object()) {
-    if (!field.value().is_string() || request.files.size() >= kInputFilesMax) continue;
-    const auto id = parse_id<ArtifactTag>(std::string_view(field.value().get_string()));
-    if (!id) continue;
-    const auto row = parts_.journal.artifact(*id);
-    if (!row) return std::unexpected(row.error());
-    if (!*row || (*row)->account != account) continue;
-    const engine::ArtifactRef& ref = (*row)->ref;
-    request.files.push_back(provider::InputFile{.field = std::string(field.key()),
-                                                .path = parts_.artifacts.path_of(ref.sha256, ref.extension),
-                                                .mime = ref.mime});
+    const std::size_t room = provider::kInputFilesMax - request.files.size();
+    const auto* list = field.value().if_array();
+    const std::span<const boost::json::value> ids =
+        list != nullptr ? std::span(list->data(), list->size()) : std::span(&field.value(), 1);
+    if (ids.size() > room) continue;
+    std::vector<provider::InputFile> files;
+    for (const boost::json::value& id : ids) {
+      if (!id.is_string()) break;
+      auto file = find_file(account, std::string_view(id.get_string()));
+      if (!file) return std::unexpected(std::move(file.error()));
+      if (!*file) break;
+      (*file)->field = std::string(field.key());
+      if (list != nullptr) (*file)->place = static_cast<std::uint32_t>(files.size());
+      files.push_back(std::move(**file));
+    }
+    if (files.size() == ids.size())
+      request.files.insert(request.files.end(), std::make_move_iterator(files.begin()),
+                           std::make_move_iterator(files.end()));
   }
   return {};
 }

@@ -1,6 +1,7 @@
 // The picture that a try is to edit: got, and looked at, before its provider is asked.
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "node/runners.h"
 #include "provider/picture.h"
@@ -18,14 +19,19 @@ asio::awaitable<Runners::Taken> Runners::take_picture(LivePtr live, provider::Re
     auto fetching = fetch_picture(std::move(live), std::move(*url), request);
     if (Taken fetched = co_await std::move(fetching); !fetched) co_return fetched;
   }
-  const auto picture = std::ranges::find(request.files, provider::kPictureField, &provider::InputFile::field);
-  if (picture == request.files.end()) co_return Taken();
+  std::vector<std::filesystem::path> pictures_named;  // one; but whatever stands in the field is looked at
+  for (const provider::InputFile& file : request.files) {
+    if (file.field == provider::kPictureField) pictures_named.push_back(file.path);
+  }
+  if (pictures_named.empty()) co_return Taken();
   const policy::Pictures pictures = parts_.policy()->pictures;
   const provider::PictureBounds bounds{.edge_max = pictures.edge_max,
                                        .pixels_max = static_cast<std::int64_t>(pictures.pixels_max)};
   Taken fit;
-  auto look = [&fit, path = picture->path, bounds, name] {
-    fit = provider::check_picture(path, bounds, name);
+  auto look = [&fit, &pictures_named, bounds, name] {
+    for (const auto& path : pictures_named) {
+      if (fit) fit = provider::check_picture(path, bounds, name);
+    }
   };
   auto looking = parts_.readers.run_own(std::move(look));
   const Result<void> looked = co_await std::move(looking);

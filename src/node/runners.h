@@ -54,7 +54,6 @@ class Runners {
  public:
   static constexpr Duration kProgressEvery = std::chrono::milliseconds(250);  // at most one report a try
   static constexpr std::size_t kProgressTextMax = 200;                        // bytes
-  static constexpr std::size_t kInputFilesMax = 64;                           // artifacts one input may name
   // What a claim is filled with is awaited for a while only: its pictures come sooner, or fail their try.
   static constexpr Duration kWorkPictureMax = std::chrono::seconds(5);
 
@@ -122,6 +121,8 @@ class Runners {
   void clean(const Live& live);
 
   Result<void> read_inputs(const Live& live, bool with_folder, provider::Request& request) const;
+  // The account's own artifact of this id; nothing: there is none.
+  Result<std::optional<provider::InputFile>> find_file(AccountId account, std::string_view id) const;
   Result<void> find_files(AccountId account, provider::Request& request) const;
   Result<std::vector<engine::ArtifactRef>> store_files(const Live& live, provider::Success& success) const;
   Result<void> store_all(const Live& live, provider::Success& success,

@@ -15,29 +15,18 @@ namespace {
 
 using std::chrono::minutes;
 using std::chrono::seconds;
+using Names = std::vector<std::string>;
 
 // Paths of Turnpike's own that an endpoint may not stand in for; those with a trailing slash with all below
 // them.
-constexpr std::array kOwnPaths = {"/v1/",
-                                  "/metrics",
-                                  "/healthz",
-                                  "/readyz",
-                                  "/docs",
-                                  "/openapi.yaml",
-                                  "/artifacts/",
-                                  "/api/jobs/",
-                                  "/api/artifacts/",
-                                  "/api/admin/",
-                                  "/api/keys/",
-                                  "/api/tickets",
-                                  "/api/events",
-                                  "/api/ws",
-                                  "/api/accounts/",
-                                  "/api/subscription/",
-                                  "/api/webhooks/"};
+constexpr std::array kOwnPaths = {
+    "/v1/",           "/metrics",           "/healthz",      "/readyz",     "/docs",
+    "/openapi.yaml",  "/artifacts/",        "/api/jobs/",    "/api/runs/",  "/api/artifacts/",
+    "/api/admin/",    "/api/keys/",         "/api/tickets",  "/api/events", "/api/ws",
+    "/api/accounts/", "/api/subscription/", "/api/webhooks/"};
 
-// What an endpoint has that names a task.
-constexpr std::array kTaskKeys = {"respond", "wait", "status", "schema", "public"};
+// What an endpoint has that names a task or a workflow.
+constexpr std::array kWorkKeys = {"respond", "wait", "status", "schema", "public"};
 
 // "/a/b": what a request's path can be without escapes.
 bool is_path(std::string_view path) {
@@ -70,8 +59,10 @@ void read_endpoint_alias(const Value& alias, Map& map, Endpoint& out) {
   if (alias.text(out.alias) &&
       (!is_path(out.alias) || (!out.alias.starts_with("/api/") && !out.alias.starts_with("/v1/"))))
     alias.mistake("must be a path of Turnpike's own, such as /api/jobs");
-  for (const char* key : kTaskKeys)
-    map.refuse(key, "belongs to an endpoint with a task: an alias answers as the path that it stands for");
+  for (const char* key : kWorkKeys)
+    map.refuse(
+        key,
+        "belongs to an endpoint with a task or a workflow: an alias answers as the path that it stands for");
 }
 
 // Whoever has no key is one account for each address, and that has one plan.
@@ -95,13 +86,20 @@ void read_public(const Value& value, const Policy& policy, Endpoint& out) {
   }
 }
 
-void read_endpoint_task(const Value& task, Map& map, const Policy& policy, Endpoint& out) {
-  if (task.name(out.task)) {
-    const std::vector<std::string> known = known_tasks(policy);
-    if (!contains(known, out.task))
-      task.mistake(
-          fmt::format("unknown task `{}`: no model serves it; {}", out.task, suggestion(out.task, known)));
-  }
+void read_endpoint_task(const Value& task, const Policy& policy, Endpoint& out) {
+  if (!task.name(out.task)) return;
+  const Names known = known_tasks(policy);
+  if (!contains(known, out.task))
+    task.mistake(
+        fmt::format("unknown task `{}`: no model serves it; {}", out.task, suggestion(out.task, known)));
+}
+
+void read_endpoint_workflow(const Value& workflow, const Names& known, Endpoint& out) {
+  if (!workflow.name(out.workflow) || contains(known, out.workflow)) return;
+  workflow.mistake(fmt::format("unknown workflow `{}`: {}", out.workflow, suggestion(out.workflow, known)));
+}
+
+void read_endpoint_work(Map& map, const Policy& policy, Endpoint& out) {
   const Value respond = map.at("respond");
   const Value wait = map.at("wait");
   if (respond.present() && wait.present()) {
@@ -118,20 +116,22 @@ void read_endpoint_task(const Value& task, Map& map, const Policy& policy, Endpo
   read_public(map.at("public"), policy, out);
 }
 
-void read_endpoint(const Value& value, Policy& policy) {
+void read_endpoint(const Value& value, const Names& workflows, Policy& policy) {
   Endpoint endpoint;
   value.section([&](Map& map) {
     read_endpoint_path(map.require("path"), policy, endpoint);
-    map.refuse("workflow", "is not there yet in this version");
     const Value alias = map.at("alias");
     const Value task = map.at("task");
-    if (alias.present() == task.present()) {
-      map.mistake("needs either `task` or `alias`");
-      for (const char* key : kTaskKeys) map.at(key);
+    const Value workflow = map.at("workflow");
+    if (int{alias.present()} + int{task.present()} + int{workflow.present()} != 1) {
+      map.mistake("needs one of `task`, `workflow` and `alias`");
+      for (const char* key : kWorkKeys) map.at(key);
     } else if (alias.present()) {
       read_endpoint_alias(alias, map, endpoint);
     } else {
-      read_endpoint_task(task, map, policy, endpoint);
+      read_endpoint_task(task, policy, endpoint);
+      read_endpoint_workflow(workflow, workflows, endpoint);
+      read_endpoint_work(map, policy, endpoint);
     }
   });
   policy.endpoints.push_back(std::move(endpoint));
@@ -139,8 +139,8 @@ void read_endpoint(const Value& value, Policy& policy) {
 
 }  // namespace
 
-void read_endpoints(const Value& value, Policy& policy) {
-  value.list([&](const Value& item) { read_endpoint(item, policy); });
+void read_endpoints(const Value& value, const Names& workflows, Policy& policy) {
+  value.list([&](const Value& item) { read_endpoint(item, workflows, policy); });
 }
 
 }  // namespace turnpike::policy

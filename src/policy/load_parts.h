@@ -1,10 +1,13 @@
 // The sections of a configuration, one function each. They are read in this order, whatever the order in the
 // file, so that each finds what it refers to: server, providers, models, aliases, content_types, plans,
-// accounts, store, webhooks, pictures, endpoints, cache, telemetry, prices, teams and platform, rules, flags.
-// A name with mistakes in it is known all the same: a mistake is reported once, not at every use.
+// accounts, store, webhooks, pictures, workflows, endpoints, cache, telemetry, prices, teams and platform,
+// rules, flags. A name with mistakes in it is known all the same: a mistake is reported once, not at every
+// use.
 #pragma once
 
+#include <boost/json/value.hpp>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -39,7 +42,12 @@ void read_accounts(const Value& value, Policy& policy);
 void read_store(const Value& value, Policy& policy);
 void read_webhooks(const Value& value, Policy& policy);
 void read_pictures(const Value& value, Policy& policy);
-void read_endpoints(const Value& value, Policy& policy);
+// The names of all, those with mistakes in them too.
+std::vector<std::string> read_workflows(const Value& value, Policy& policy);
+void read_endpoints(const Value& value, const std::vector<std::string>& workflows, Policy& policy);
+// Any value as JSON: what is not in quotes is what JSON reads in it, else a text. `seen` is told each value
+// within, and the whole, before what is in it; may be empty.
+boost::json::value to_json(const Value& value, const std::function<void(const Value&)>& seen = {});
 // Of an endpoint's body, compiled; null where there is none, or a mistake in it.
 std::shared_ptr<const BodySchema> read_schema(const Value& value);
 void read_cache(const Value& value, Policy& policy);

@@ -145,34 +145,11 @@ class SchemaReader {
 
   void read_values(Map& map, json::object& out) {
     const Value only = map.at("const");
-    if (only.present()) out["const"] = any(only);
+    if (only.present()) out["const"] = to_json(only);
     const Value words = map.at("enum");
     json::array values;
-    if (words.present() && list(words, "values", [&](const Value& item) { values.push_back(any(item)); }))
+    if (words.present() && list(words, "values", [&](const Value& item) { values.push_back(to_json(item)); }))
       out["enum"] = std::move(values);
-  }
-
-  // Any value as JSON: what is not in quotes is what JSON reads in it, else a text.
-  json::value any(const Value& value) {
-    if (value.is_map()) {
-      json::object fields;
-      value.each([&](const std::string& name, const Value& entry) { fields[name] = any(entry); });
-      return fields;
-    }
-    if (value.is_list()) {
-      json::array items;
-      value.list([&](const Value& item) { items.push_back(any(item)); });
-      return items;
-    }
-    if (value.is_null()) return nullptr;
-    if (const auto plain = value.plain()) {
-      json::error_code error;
-      json::value parsed = json::parse(*plain, error);
-      if (!error && (parsed.is_number() || parsed.is_bool())) return parsed;
-    }
-    std::string text;
-    (void)value.raw_text(text);
-    return json::value(text);
   }
 
   void read_count(const Value& value, const char* key, json::object& out) {
@@ -182,7 +159,7 @@ class SchemaReader {
 
   void read_number(const Value& value, const char* key, json::object& out) {
     if (!value.present()) return;
-    const json::value number = any(value);
+    const json::value number = to_json(value);
     if (!number.is_number() || std::abs(number.to_number<double>()) > kNumberMax) {
       mistake(value, "must be a number");
     } else {
@@ -234,6 +211,29 @@ class SchemaReader {
 };
 
 }  // namespace
+
+json::value to_json(const Value& value, const std::function<void(const Value&)>& seen) {
+  if (seen) seen(value);
+  if (value.is_map()) {
+    json::object fields;
+    value.fields([&](const std::string& name, const Value& entry) { fields[name] = to_json(entry, seen); });
+    return fields;
+  }
+  if (value.is_list()) {
+    json::array items;
+    value.list([&](const Value& item) { items.push_back(to_json(item, seen)); });
+    return items;
+  }
+  if (value.is_null()) return nullptr;
+  if (const auto plain = value.plain()) {
+    json::error_code error;
+    json::value parsed = json::parse(*plain, error);
+    if (!error && (parsed.is_number() || parsed.is_bool())) return parsed;
+  }
+  std::string text;
+  (void)value.raw_text(text);
+  return json::value(text);
+}
 
 std::shared_ptr<const BodySchema> read_schema(const Value& value) {
   if (!value.present()) return nullptr;

@@ -448,12 +448,14 @@ struct Accounts {
 };
 
 class BodySchema;
+class Workflow;
 
 // A path of the operator's own.
 struct Endpoint {
   std::string path;            // "/speak"; an alias also answers its sub-paths
   std::string alias;           // an own path, e.g. "/api/jobs"; or empty
   std::string task;            // the body is this task's input; or empty
+  std::string workflow;        // the body is this workflow's input; or empty
   Duration wait{0};            // > 0: answer with the ended job if it ends within this time
   std::uint16_t status = 202;  // of an answer with a job
   // What the body must look like, without `user`, `userId` and `userTier`; null: as the task has it.
@@ -478,6 +480,7 @@ struct Policy {
   std::map<std::string, Plan, std::less<>> plans;
   std::array<std::uint32_t, kClassCount> share_permille{};  // guaranteed share by class_index
   std::vector<Endpoint> endpoints;
+  std::map<std::string, std::shared_ptr<const Workflow>, std::less<>> workflows;  // by name; never null
   PriceTable prices;
   std::string prices_hash;  // SHA-256 of the table's values, hex: a change is a new price version
   std::vector<std::string> content_types;  // that quotas and jobs may name

@@ -310,6 +310,18 @@ bool Value::each(const std::function<void(const std::string&, const Value&)>& re
   return true;
 }
 
+bool Value::fields(const std::function<void(const std::string&, const Value&)>& read) const {
+  if (!present()) return false;
+  if (!node_.IsMap()) return wrong("a section (name: value)");
+  for (const auto& entry : node_) {
+    if (!entry.first.IsScalar()) continue;  // reported by inspect_document
+    const std::string& key = entry.first.Scalar();
+    read(key,
+         Value(*report_, entry.second, mark_of_entry(entry.first, entry.second, mark_), joined(path_, key)));
+  }
+  return true;
+}
+
 bool Value::list(const std::function<void(const Value&)>& read) const {
   if (!present()) return false;
   if (!node_.IsSequence()) return wrong("a list ([a, b] or lines beginning with -)");

@@ -105,6 +105,8 @@ class Value {
   bool section(const std::function<void(Map&)>& read) const;
   // A map whose keys are names of the operator's: `read` gets each with its value, in the order of the file.
   bool each(const std::function<void(const std::string& name, const Value& value)>& read) const;
+  // Likewise, whatever the keys are: fields of somebody else's.
+  bool fields(const std::function<void(const std::string& name, const Value& value)>& read) const;
   bool list(const std::function<void(const Value& value)>& read) const;
 
  private:

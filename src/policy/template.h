@@ -6,7 +6,8 @@
 //   `scenes.0.image`).
 //                            A text is itself, a number and a boolean as JSON writes them, a list or an
 //                            object its JSON; null is absent.
-//   ${file.FIELD}            the path of the input artifact that the field names
+//   ${file.FIELD}            the path of the input artifact that the field names; of a list of at most
+//                            100 artifacts, their paths with `|` between: `concat:${file.clips}`
 //   ${output.NAME}           the path to write a declared output to
 //   ${model}                 the model as the provider names it (http)
 //   ${answer.PATH}           a field of the answer to the first request, as of the input (http, afterwards)

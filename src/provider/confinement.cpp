@@ -29,6 +29,15 @@ void add(std::vector<std::string>& arguments, std::initializer_list<std::string>
   arguments.insert(arguments.end(), more);
 }
 
+// The folders that lead to a file; bubblewrap would make them such that only root may enter.
+void add_folders(std::vector<std::string>& arguments, const std::filesystem::path& folder) {
+  std::filesystem::path at = "/";
+  for (const auto& name : folder.relative_path()) {
+    at /= name;
+    add(arguments, {"--perms", "0755", "--dir", at.string()});
+  }
+}
+
 // /bin, /lib and their like are links into /usr on a merged system and folders elsewhere.
 void add_system(std::vector<std::string>& arguments) {
   add(arguments, {"--ro-bind", "/usr", "/usr"});
@@ -42,7 +51,10 @@ void add_system(std::vector<std::string>& arguments) {
       add(arguments, {"--ro-bind", name, name});
     }
   }
-  for (const char* name : kSystemFiles) add(arguments, {"--ro-bind-try", name, name});
+  for (const char* name : kSystemFiles) {
+    add_folders(arguments, std::filesystem::path(name).parent_path());
+    add(arguments, {"--ro-bind-try", name, name});
+  }
 }
 
 const std::string& prlimit_program() {
@@ -80,15 +92,6 @@ void add_bound(std::vector<std::string>& arguments, const View& view) {
   }
   const std::uint32_t most = view.processes_max + (view.bound == ProcessBound::kNamespace ? 1 : 0);
   add(arguments, {prlimit_program(), fmt::format("--nproc={}:{}", most, most), "--"});
-}
-
-// The folders that lead to a file; bubblewrap would make them such that only root may enter.
-void add_folders(std::vector<std::string>& arguments, const std::filesystem::path& folder) {
-  std::filesystem::path at = "/";
-  for (const auto& name : folder.relative_path()) {
-    at /= name;
-    add(arguments, {"--perms", "0755", "--dir", at.string()});
-  }
 }
 
 void add_read_only(std::vector<std::string>& arguments, const std::filesystem::path& path) {

@@ -223,7 +223,7 @@ class ExecServerProvider final : public Provider {
       // The field's name is the user's, and no name of a file.
       const std::string copy = fmt::format("{}{}", call.files.size(), file.path.extension().string());
       if (auto put = stay.folder.put(file.path, copy); !put) return std::unexpected(put.error());
-      call.files.push_back({file.field, (inputs / copy).string(), file.mime});
+      call.files.push_back({file.field, (inputs / copy).string(), file.mime, file.place.has_value()});
     }
     for (const ExpectedOutput& output : expansion.outputs())
       call.outputs.push_back({output.name, (work / output.file).string(), output.mime});

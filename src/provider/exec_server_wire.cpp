@@ -19,9 +19,19 @@ using boost::json::value;
 
 constexpr std::size_t kNameShownMax = 64;
 
+// By name: {"path","mime"}; of a list of artifacts a list of these.
 object files_of(const std::vector<ServedFile>& files) {
   object all;
-  for (const ServedFile& file : files) all[file.name] = object{{"path", file.path}, {"mime", file.mime}};
+  for (const ServedFile& file : files) {
+    object one{{"path", file.path}, {"mime", file.mime}};
+    if (!file.of_list) {
+      all[file.name] = std::move(one);
+      continue;
+    }
+    value& list = all[file.name];
+    if (!list.is_array()) list.emplace_array();
+    list.get_array().push_back(std::move(one));
+  }
   return all;
 }
 

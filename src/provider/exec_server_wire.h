@@ -19,6 +19,7 @@ struct ServedFile {
   std::string name;  // of an input: its field; of an output: as the task declares it
   std::string path;
   std::string mime;
+  bool of_list = false;  // one of those that its field, a list, names
 };
 struct ServedCall {
   std::string work_dir;  // as the program sees it

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "provider/json_text.h"
 
 namespace turnpike::provider {
@@ -89,13 +91,7 @@ Result<Expansion> Expansion::make(const ParsedTask& task, const Request& request
   expansion.input_text_ = request.input;
 
   const bool confined = confinement == Confinement::kBubblewrap;
-  for (const InputFile& file : request.files) {
-    const std::filesystem::path inside =
-        confined ? std::filesystem::path{kSandboxInputDir} / (file.field + file.path.extension().string())
-                 : file.path;
-    expansion.files_[file.field] = inside.string();
-    expansion.inputs_.emplace_back(file.path, inside);
-  }
+  for (const InputFile& file : request.files) expansion.add_file(file, confined);
   const std::filesystem::path folder = confined ? std::filesystem::path{kSandboxWorkDir} : request.work_dir;
   const auto look = [&expansion](const TemplateReference& reference) { return expansion.look_up(reference); };
   for (const ParsedOutput& output : task.outputs) {
@@ -109,6 +105,38 @@ Result<Expansion> Expansion::make(const ParsedTask& task, const Request& request
     expansion.outputs_.push_back({output.name, **file, mime->value_or("")});
   }
   return expansion;
+}
+
+// A field's name is the user's own: one that templates cannot name makes no path.
+void Expansion::add_file(const InputFile& file, bool confined) {
+  constexpr std::size_t kFieldBytesMax = 64;
+  const auto is_plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+  };
+  if (file.field.empty() || file.field.size() > kFieldBytesMax || !std::ranges::all_of(file.field, is_plain))
+    return;
+  const std::string place = file.place ? fmt::format(".{}", *file.place) : std::string();
+  const std::filesystem::path inside = confined ? std::filesystem::path{kSandboxInputDir} /
+                                                      (file.field + place + file.path.extension().string())
+                                                : file.path;
+  std::string& paths = files_[file.field];
+  if (!paths.empty()) paths += '|';
+  paths += inside.string();
+  inputs_.emplace_back(file.path, inside);
+}
+
+Result<void> Expansion::check_files(const Template& argument) const {
+  for (const TemplateReference* reference : argument.references()) {
+    if (reference->root != TemplateRoot::kFile) continue;
+    const std::string& field = reference->path.front();
+    if (files_.contains(field) || !input_.get_object().contains(field)) continue;
+    return fail(
+        ErrorCode::kInvalidRequest,
+        fmt::format("{} must be the id of an artifact of the account (art_…), or a list of at most {}", field,
+                    kInputFilesMax),
+        field);
+  }
+  return {};
 }
 
 std::optional<std::string> Expansion::look_up(const TemplateReference& reference) const {
@@ -131,6 +159,7 @@ std::optional<std::string> Expansion::look_up(const TemplateReference& reference
 Result<std::vector<std::string>> Expansion::arguments(const ParsedStep& step) const {
   std::vector<std::string> expanded;
   for (const Template& argument : step.arguments) {
+    if (auto checked = check_files(argument); !checked) return std::unexpected(std::move(checked.error()));
     auto text =
         argument.expand_argument([this](const TemplateReference& reference) { return look_up(reference); });
     if (!text) return std::unexpected(text.error());

@@ -46,7 +46,8 @@ struct ExpectedOutput {
   std::string mime;
 };
 
-// What the templates of one try see. Paths are those that the program sees.
+// What the templates of one try see. Paths are those that the program sees. `${file.FIELD}` of a list of
+// artifacts is all their paths, joined by '|', as ffmpeg's concat protocol takes them.
 class Expansion {
  public:
   // Errors: kInvalidRequest (the input is no JSON object, or an output cannot be named from it).
@@ -67,11 +68,15 @@ class Expansion {
 
  private:
   Expansion() = default;
+  void add_file(const InputFile& file, bool confined);
+  // Error: kInvalidRequest, for a field that the template needs as a file and the input has as something
+  // else.
+  Result<void> check_files(const policy::Template& argument) const;
   std::optional<std::string> look_up(const policy::TemplateReference& reference) const;
 
   boost::json::value input_;
   std::string input_text_;
-  std::map<std::string, std::string> files_;  // field -> path
+  std::map<std::string, std::string> files_;  // field -> path or paths
   std::map<std::string, std::string> output_paths_;
   std::vector<ExpectedOutput> outputs_;
   std::vector<std::pair<std::filesystem::path, std::filesystem::path>> inputs_;

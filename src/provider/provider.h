@@ -21,12 +21,15 @@
 
 namespace turnpike::provider {
 
-// A file that the input names, already on disk: an artifact, or a picture that was fetched.
+// A file that the input names, already on disk: an artifact, or a picture that was fetched. A field may name
+// one, or be a list of artifacts: then there is one of these for each, in the list's order.
 struct InputFile {
   std::string field;           // the top-level field that the provider finds it by, e.g. "image"
   std::filesystem::path path;  // absolute; read-only
   std::string mime;
+  std::optional<std::uint32_t> place{};  // in its field's list, from 0; nothing: the field is this one
 };
+constexpr std::size_t kInputFilesMax = 100;  // that one input may name, lists and all
 
 // Which of OpenAI's operations a call is. kNone: a job, whose input is its task's and whose output is ours.
 enum class Wire : std::uint8_t {

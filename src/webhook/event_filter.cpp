@@ -13,10 +13,16 @@ constexpr std::array kTypes = {
     EventType::kJobCompleted,  EventType::kJobFailed,      EventType::kJobCancelled,
     EventType::kJobExpired,    EventType::kUsageThreshold, EventType::kModelDiscovered,
     EventType::kPolicyChanged, EventType::kPlanChanged,    EventType::kAlertRaised,
-    EventType::kAlertCleared};
+    EventType::kAlertCleared,  EventType::kRunStarted,     EventType::kRunCompleted,
+    EventType::kRunFailed,     EventType::kRunCancelled,   EventType::kStepQueued,
+    EventType::kStepCompleted, EventType::kStepSkipped,    EventType::kStepFailed};
 
-std::string family_of(std::string_view type) {
-  return std::string(type.substr(0, type.find('.'))) + ".*";
+// "job.*"; of "run.step.queued": "run.*", and then "run.step.*".
+std::vector<std::string> families_of(std::string_view type) {
+  std::vector<std::string> families;
+  for (auto dot = type.find('.'); dot != std::string_view::npos; dot = type.find('.', dot + 1))
+    families.push_back(std::string(type.substr(0, dot)) + ".*");
+  return families;
 }
 
 }  // namespace
@@ -25,22 +31,26 @@ std::vector<std::string> known_filters() {
   std::vector<std::string> known{"*"};
   for (const EventType type : kTypes) {
     known.emplace_back(engine::event_type_name(type));
-    std::string family = family_of(known.back());
-    if (std::ranges::find(known, family) == known.end()) known.push_back(std::move(family));
+    for (std::string& family : families_of(engine::event_type_name(type))) {
+      if (std::ranges::find(known, family) == known.end()) known.push_back(std::move(family));
+    }
   }
   return known;
 }
 
-bool ends_a_job(EventType type) {
+bool ends_work(EventType type) {
   return type == EventType::kJobCompleted || type == EventType::kJobFailed ||
-         type == EventType::kJobCancelled || type == EventType::kJobExpired;
+         type == EventType::kJobCancelled || type == EventType::kJobExpired ||
+         type == EventType::kRunCompleted || type == EventType::kRunFailed ||
+         type == EventType::kRunCancelled;
 }
 
 bool wants(const std::vector<std::string>& filters, EventType type) {
   const std::string_view name = engine::event_type_name(type);
+  const std::vector<std::string> families = families_of(name);
   return std::ranges::any_of(filters, [&](const std::string& filter) {
-    return filter == name ||
-           (type != EventType::kJobProgress && (filter == "*" || filter == family_of(name)));
+    return filter == name || (type != EventType::kJobProgress &&
+                              (filter == "*" || std::ranges::find(families, filter) != families.end()));
   });
 }
 

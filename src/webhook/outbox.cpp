@@ -86,6 +86,11 @@ std::optional<Duration> retry_after(const net::Headers& headers) {
   return std::nullopt;
 }
 
+std::string subject_of(const engine::Event& event) {
+  if (event.job) return to_string(event.job);
+  return event.run ? to_string(event.run) : to_string(event.account);
+}
+
 class OutboxImpl final : public Outbox {
  public:
   OutboxImpl(node::Node& node, net::IoThreads& threads, Render render, std::shared_ptr<net::Client> client)
@@ -208,7 +213,7 @@ asio::awaitable<void> OutboxImpl::follow() {
       }
       from = cursor_;
     }
-    auto subscribing = node_.subscribe(std::nullopt, std::nullopt, from);
+    auto subscribing = node_.subscribe(std::nullopt, node::Subscription::Everything{}, from);
     const auto subscription = co_await std::move(subscribing);
     if (subscription) {
       {
@@ -248,7 +253,7 @@ std::vector<WebhookId> OutboxImpl::wanting(const StoredEvent& event) {
     const auto [first, last] = by_account_.equal_range(account);
     for (auto it = first; it != last; ++it) {
       const WebhookEndpointRow& row = endpoints_.at(it->second).row;
-      const bool named = event.event.webhook == row.id && ends_a_job(event.event.type);
+      const bool named = event.event.webhook == row.id && ends_work(event.event.type);
       if (row.disabled.empty() && event.id > row.since && event.id > cursor_ &&
           (named || wants(row.events, event.event.type)))
         ids.push_back(row.id);
@@ -269,15 +274,14 @@ asio::awaitable<bool> OutboxImpl::fan_out(const std::vector<StoredEvent>& events
     const std::string payload = co_await std::move(rendering);
     const Wall now = node_.now().wall;
     for (const WebhookId id : ids) {
-      made.push_back(
-          {.endpoint = id,
-           .event = event.id,
-           .type = engine::event_type_name(event.event.type),
-           .subject = event.event.job ? to_string(event.event.job) : to_string(event.event.account),
-           .payload = payload,
-           .error = {},
-           .created_at = now,
-           .next_at = now});
+      made.push_back({.endpoint = id,
+                      .event = event.id,
+                      .type = engine::event_type_name(event.event.type),
+                      .subject = subject_of(event.event),
+                      .payload = payload,
+                      .error = {},
+                      .created_at = now,
+                      .next_at = now});
     }
   }
   const EventId last = events.back().id;

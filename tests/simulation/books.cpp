@@ -78,6 +78,21 @@ void Books::let_go(JobId id) {
   holds_.erase(held);
 }
 
+void Books::see(const engine::RunRow& run) {
+  for (std::size_t i = 0; i < run.steps.size(); ++i) {
+    // A key of its own: no run here has so many jobs.
+    const JobId key = engine::job_of(run.id, engine::kRunJobsMax - 1 - static_cast<std::uint32_t>(i));
+    let_go(key);
+    const auto& hold = run.steps[i].hold;
+    if (!hold) continue;
+    require(!ended(run.state) && run.steps[i].state == engine::StepState::kWaiting, "I5",
+            "step {} of {} has begun, or never will, and holds something", run.steps[i].name,
+            to_string(run.id));
+    const auto held = holds_.emplace(key, std::pair(run.account, Held{.hold = *hold}));
+    add(run.account, held.first->second.second, 1);
+  }
+}
+
 void Books::before(const engine::Changes& out, const Ledger& ledger) {
   grants_before_.clear();
   closed_.clear();
@@ -103,6 +118,7 @@ void Books::observe(const engine::Changes& out, const engine::Engine& engine, co
     if (const auto* entry = std::get_if<engine::AddEntry>(&mutation)) see(entry->entry, command == "recover");
   }
   for (const auto& mutation : out.mutations) {
+    if (const auto* run = std::get_if<engine::PutRun>(&mutation)) see(run->row);
     const auto* job = std::get_if<engine::PutJob>(&mutation);
     if (job == nullptr) continue;
     require(!job->row.hold || !ended(job->row.state), "I5", "{} has ended and holds something",
@@ -355,7 +371,8 @@ void Books::see_calls_lost(const LedgerEntry& entry, bool recovering) {
 // --- Lives
 
 void Books::restarted(const std::vector<PeriodRow>& periods, const std::vector<LedgerEntry>& entries,
-                      const std::vector<engine::JobRow>& jobs, const std::vector<CallBook::Call>& calls) {
+                      const std::vector<engine::JobRow>& jobs, const std::map<RunId, engine::RunRow>& runs,
+                      const std::vector<CallBook::Call>& calls) {
   periods_.clear();
   sums_.clear();
   entries_.clear();
@@ -376,6 +393,7 @@ void Books::restarted(const std::vector<PeriodRow>& periods, const std::vector<L
     const auto held = holds_.emplace(job.id, std::pair(job.account, Held{.hold = *job.hold}));
     add(job.account, held.first->second.second, 1);
   }
+  for (const auto& [id, run] : runs) see(run);
   for (const CallBook::Call& call : calls) add(call.account, Held{.hold = call.hold, .call = true}, 1);
   for (const PeriodRow& row : periods) {
     periods_.emplace(key_of(row), row);

@@ -38,7 +38,7 @@ class Books {
   // A new life begins with what the journal holds, and what calls held in it.
   void restarted(const std::vector<engine::PeriodRow>& periods,
                  const std::vector<engine::LedgerEntry>& entries, const std::vector<engine::JobRow>& jobs,
-                 const std::vector<CallBook::Call>& calls);
+                 const std::map<RunId, engine::RunRow>& runs, const std::vector<CallBook::Call>& calls);
   // Everything has ended: nothing is held.
   void all_ended() const;
 
@@ -70,6 +70,8 @@ class Books {
                 Wall platform_start, Each each);
   void add(AccountId account, const Held& held, int sign);
   void let_go(JobId id);
+  // What a run's steps to come count for.
+  void see(const engine::RunRow& run);
   void see(const engine::PeriodRow& row, std::string_view command, Timestamp now);
   void see_new_period(const engine::PeriodRow& row, Timestamp now) const;
   void check_sum(const engine::PeriodRow& row);

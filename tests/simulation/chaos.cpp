@@ -44,7 +44,7 @@ class Chaos {
  public:
   Chaos(const SeedOptions& options, Random random, Tally& tally)
       : random_(random),
-        generous_(random_.chance(150)),
+        generous_(random_.chance(250)),
         shape_{.plans = static_cast<std::size_t>(random_.between(2, 5)),
                .pools = static_cast<std::size_t>(random_.between(1, 3)),
                .shares = random_.chance(500),
@@ -55,6 +55,7 @@ class Chaos {
     for (std::int64_t i = 0; i < users; ++i) users_.push_back(fmt::format("user{}", i));
     pace_ = milliseconds(random_.between(5, 1500));
     crowd_ = random_.chance(300);
+    world_.step_job = [this](AccountId account) { return random_job(account); };
     world_.fate = [this](const engine::StartTry&) { return random_fate(random_, calm_); };
   }
 
@@ -70,6 +71,10 @@ class Chaos {
  private:
   void act();
   void submit();
+  bool start_run(AccountId account, const std::string& graph);
+  void start_large_runs(AccountId account);
+  void run_of_some();
+  engine::NewJob random_job(AccountId account);
   void submit_reading_key(engine::NewJob job, int rereads_left);
   void call();
   void change_account();
@@ -94,6 +99,7 @@ class Chaos {
   World world_;
   std::vector<std::string> users_;
   std::vector<JobId> jobs_;
+  std::vector<RunId> runs_;
   std::vector<ColdJob> stash_;  // rows as read at some time
   Duration pace_{};
   bool crowd_ = false;  // far more comes than can run
@@ -118,7 +124,8 @@ JobId Chaos::some_job() {
 void Chaos::act() {
   const std::uint64_t dice = random_.below(1000);
   if (dice < (crowd_ ? 570 : 440)) return submit();
-  if (dice < 650) return call();
+  if (dice < 620) return call();
+  if (dice < 660) return run_of_some();
   if (dice < 690) return change_account();
   if (dice < 750) return cancel();
   if (dice < 810) return retry();
@@ -128,7 +135,15 @@ void Chaos::act() {
   if (dice < 915) return drain();
   if (dice < (generous_ ? 945 : 925)) {
     tally().add(Seen::kWallJumps);
-    if (random_.chance(generous_ ? 800 : 100)) return world_.jump_wall(hours(25));
+    if (random_.chance(generous_ ? 800 : 100)) {
+      world_.jump_wall(hours(25));
+      // Who has grants asks for much in a period that has not been opened yet.
+      if (generous_) {
+        for (const engine::AccountRow& row : world_.engine().accounts({}, SIZE_MAX))
+          if (!row.grants.empty()) start_large_runs(row.id);
+      }
+      return;
+    }
     return world_.jump_wall(random_.chance(500) ? hours(1) : -hours(1));
   }
   if (dice < (generous_ ? 950 : 935)) {
@@ -144,28 +159,69 @@ void Chaos::submit() {
   const std::int64_t count = random_.chance(100) ? random_.between(2, 20) : 1;
   const AccountId account = some_account();
   for (std::int64_t i = 0; i < count; ++i) {
-    engine::NewJob job;
+    engine::NewJob job = random_job(account);
     job.id = world_.fresh_job_id();
-    job.account = account;
-    job.task = fmt::format("task{}", random_.below(3));
-    job.route = routed(priced_candidate(*world_.policy(), some_pool()));
-    job.content_type = random_content(random_, *world_.policy());
-    job.estimate = random_estimate(random_);
     if (random_.chance(300)) job.priority = static_cast<std::int32_t>(random_.between(-3, 3));
     if (random_.chance(150)) {
       job.run_at = world_.now().wall + seconds(random_.between(0, 120));
       tally().add(Seen::kScheduledSubmits);
     }
-    if (random_.chance(200)) job.max_attempts = static_cast<std::uint32_t>(random_.between(1, 5));
-    if (random_.chance(100)) job.options.timeout = seconds(random_.between(1, 20));
-    if (random_.chance(50))
-      job.options.backoff = policy::Backoff{.base = milliseconds(random_.between(0, 500))};
     if (random_.chance(150)) job.dedupe_key = fmt::format("key{}", random_.below(6));
-    auto body = std::make_shared<engine::JobBody>();
-    body->input = std::string(random_.chance(20) ? 5000 : 10, 'x');
-    job.body = body;
     submit_reading_key(std::move(job), kRereadsMax);
   }
+}
+
+engine::NewJob Chaos::random_job(AccountId account) {
+  engine::NewJob job;
+  job.account = account;
+  job.task = fmt::format("task{}", random_.below(3));
+  job.route = routed(priced_candidate(*world_.policy(), some_pool()));
+  job.content_type = random_content(random_, *world_.policy());
+  job.estimate = random_estimate(random_);
+  if (random_.chance(200)) job.max_attempts = static_cast<std::uint32_t>(random_.between(1, 5));
+  if (random_.chance(100)) job.options.timeout = seconds(random_.between(1, 20));
+  if (random_.chance(50))
+    job.options.backoff = policy::Backoff{.base = milliseconds(random_.between(0, 500))};
+  auto body = std::make_shared<engine::JobBody>();
+  body->input = std::string(random_.chance(20) ? 5000 : 10, 'x');
+  job.body = std::move(body);
+  return job;
+}
+
+// From the largest down, until one is accepted: what is refused changes nothing.
+void Chaos::start_large_runs(AccountId account) {
+  std::vector<std::pair<std::uint32_t, std::string>> graphs;
+  for (int i = 0; i < 24; ++i) {
+    std::string text = fmt::to_string(random_.below(1'000'000));
+    const RunGraph graph = run_graph(text);
+    std::uint32_t jobs = 0;
+    for (const auto& begin : what_follows(graph, std::vector<engine::StepRow>(graph.steps.size())).begin)
+      jobs += begin.jobs;
+    graphs.emplace_back(jobs, std::move(text));
+  }
+  std::ranges::sort(graphs, std::greater());
+  for (const auto& [jobs, text] : graphs) {
+    if (start_run(account, text)) return;
+  }
+}
+
+bool Chaos::start_run(AccountId account, const std::string& graph) {
+  const auto answer = world_.start_run(account, graph);
+  if (!answer) return false;
+  runs_.push_back(answer->id);
+  // Its jobs may be cancelled by themselves.
+  if (random_.chance(200)) jobs_.push_back(engine::job_of(answer->id, 0));
+  return true;
+}
+
+// Starts one, or cancels or retries one of the latest.
+void Chaos::run_of_some() {
+  if (runs_.empty() || random_.chance(600)) {
+    start_run(some_account(), fmt::to_string(random_.below(1'000'000)));
+    return;
+  }
+  const RunId id = runs_[runs_.size() - 1 - random_.below(std::min<std::size_t>(runs_.size(), 8))];
+  random_.chance(400) ? world_.cancel_run(id) : world_.retry_run(id);
 }
 
 void Chaos::submit_reading_key(engine::NewJob job, int rereads_left) {
@@ -343,7 +399,7 @@ void Chaos::settle_down() {
     world_.run_for(minutes(1));
     const auto stats = world_.engine().stats();
     if (stats.queued + stats.scheduled == 0 && world_.checker().live().empty() &&
-        world_.checker().calls().open() == 0)
+        world_.checker().calls().open() == 0 && world_.engine().runs().empty())
       break;
   }
   world_.commit_all();

@@ -78,6 +78,7 @@ void Checker::observe(const Command& command, const engine::Changes& out, const 
   see_refills(out);
   std::size_t starts = 0, next_effect = 0;
   for (const auto& mutation : out.mutations) {
+    if (const auto* run = std::get_if<engine::PutRun>(&mutation)) runs_.put(run->row, out.batch);
     if (const auto* account = std::get_if<engine::PutAccount>(&mutation)) ledger_.put(account->row);
     if (const auto* count = std::get_if<engine::PutQueueCount>(&mutation)) ledger_.put(*count);
     if (const auto* job = std::get_if<engine::PutJob>(&mutation)) {
@@ -102,6 +103,7 @@ void Checker::observe(const Command& command, const engine::Changes& out, const 
   if (command.advanced_all) check_due(now);
   if (!whole) return;
   check_tries(engine);
+  runs_.check(engine, ledger_);
   check_counts(engine);
   check_no_idle_slot(engine, now);
 }
@@ -188,9 +190,14 @@ void Checker::see_job(const Command& command, const JobRow& row, engine::Batch b
       row.state == JobState::kProcessing &&
       (!before || before->state != JobState::kProcessing || before->current_try != row.current_try);
   check_transition(before, row,
-                   {.retried = command.retried == row.id, .settled = command.settled, .over = over}, now);
+                   {.retried = command.retried == row.id || (row.run && command.retried_run == row.run),
+                    .settled = command.settled,
+                    .over = over},
+                   now);
   count_transition(before, row, *tally_);
   ledger_.put(row, batch);
+  runs_.see_job(row);
+  if (starts) runs_.see_start(row);
   if (starts) see_start(row, now);
 }
 
@@ -294,6 +301,7 @@ void Checker::check_due(Timestamp now) const {
 void Checker::committed(const journal::Commit& commit) {
   calls_.committed(commit.batch);
   for (const auto& mutation : commit.mutations) {
+    if (const auto* run = std::get_if<engine::PutRun>(&mutation)) runs_.committed(run->row);
     const auto* job = std::get_if<engine::PutJob>(&mutation);
     if (!job) continue;
     require(!completed_.contains(job->row.id), "I1", "{} had completed and was written again",
@@ -322,6 +330,7 @@ void Checker::released(const engine::StartTry& start, const std::optional<journa
 }
 
 void Checker::restarted(const journal::Recovered& recovered, const std::vector<JobRow>& rows,
+                        const std::map<RunId, engine::RunRow>& runs,
                         const std::vector<engine::PeriodRow>& periods,
                         const std::vector<engine::LedgerEntry>& entries) {
   ledger_ = Ledger{};
@@ -346,7 +355,8 @@ void Checker::restarted(const journal::Recovered& recovered, const std::vector<J
     ledger_.put(row, recovered.last_batch);
     if (row.state == JobState::kProcessing) lost_with_process_.push_back(row.current_try);
   }
-  books_.restarted(periods, entries, rows, calls_.crashed(recovered.last_batch));
+  runs_.restarted(runs, rows);
+  books_.restarted(periods, entries, rows, runs, calls_.crashed(recovered.last_batch));
   for (const JobId id : acknowledged_)
     require(ledger_.job(id) != nullptr, "I1", "{} was acknowledged and is missing", to_string(id));
   for (const JobId id : completed_)
@@ -380,6 +390,7 @@ void Checker::all_ended() const {
   }
   require(calls_.open() == 0, "calls", "{} calls were never answered", calls_.open());
   books_.all_ended();
+  runs_.all_ended();
 }
 
 }  // namespace turnpike::simulation

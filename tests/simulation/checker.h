@@ -22,6 +22,7 @@
 #include "simulation/ledger.h"
 #include "simulation/promises.h"
 #include "simulation/rates_model.h"
+#include "simulation/run_book.h"
 #include "simulation/tally.h"
 
 namespace turnpike::simulation {
@@ -36,6 +37,7 @@ struct Command {
   std::string_view name;
   TryId settled{};                                        // a settle that returned true
   JobId retried{};                                        // a retry that was accepted
+  RunId retried_run{};                                    // likewise, of a run
   bool advanced_all = false;                              // advance(), with nothing left to do
   bool advanced_part = false;                             // advance(), and more is to be done at once
   std::optional<engine::Usage> completed = std::nullopt;  // a settle of a try that completed: what it used
@@ -61,6 +63,7 @@ class Checker {
         promises_(ledger_),
         books_(promises_, tally),
         calls_(tally),
+        runs_(tally),
         judge_(promises_, books_, rates_, calls_) {}
 
   void set_policy(policy::PolicyPtr policy, std::uint64_t version);
@@ -90,7 +93,7 @@ class Checker {
   void acknowledged(JobId id) { acknowledged_.insert(id); }
   // A new life begins with what the journal holds.
   void restarted(const journal::Recovered& recovered, const std::vector<engine::JobRow>& rows,
-                 const std::vector<engine::PeriodRow>& periods,
+                 const std::map<RunId, engine::RunRow>& runs, const std::vector<engine::PeriodRow>& periods,
                  const std::vector<engine::LedgerEntry>& entries);
   // The rows and counts of the journal agree with each other and with what was committed.
   void recount(const journal::Recovered& recovered, const std::vector<engine::JobRow>& rows) const;
@@ -99,6 +102,7 @@ class Checker {
 
   const Ledger& ledger() const { return ledger_; }
   Books& books() { return books_; }
+  RunBook& runs() { return runs_; }
   const Judge& judge() const { return judge_; }
   const CallBook& calls() const { return calls_; }
   const Promises& promises() const { return promises_; }
@@ -154,6 +158,7 @@ class Checker {
   Books books_;
   RateModel rates_;
   CallBook calls_;
+  RunBook runs_;
   Judge judge_;
   std::map<TryId, LiveTry> live_;
   std::map<AccountId, std::uint32_t> live_by_account_;  // jobs

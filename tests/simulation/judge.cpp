@@ -36,29 +36,49 @@ std::set<ErrorCode> Judge::not_allowed(const Asked& asked) const {
   return reasons;
 }
 
+Judge::Sought Judge::sought(const Asked& asked) {
+  Sought found{.amounts = wanted(asked), .cost = wanted_cost(asked), .content = {}};
+  if (!asked.content.empty()) found.content[asked.content] = 1;
+  return found;
+}
+
 std::set<ErrorCode> Judge::spent(const Asked& asked, Timestamp now) const {
+  return spent(asked.account, sought(asked), now);
+}
+
+std::set<ErrorCode> Judge::spent(const std::vector<Asked>& all, Timestamp now) const {
+  Sought sum;
+  for (const Asked& each : all) {
+    const Sought one = sought(each);
+    sum.amounts += one.amounts;
+    sum.cost += one.cost;
+    for (const auto& [type, count] : one.content) sum.content[type] += count;
+  }
+  return all.empty() ? std::set<ErrorCode>{} : spent(all.front().account, sum, now);
+}
+
+std::set<ErrorCode> Judge::spent(AccountId account, const Sought& sought, Timestamp now) const {
   std::set<ErrorCode> reasons;
   static const PeriodRow kNothingYet;
-  const policy::Amounts amounts = wanted(asked);
-  for (const Who& who : promises_->payers(asked.account)) {
+  for (const Who& who : promises_->payers(account)) {
     const PeriodRow* last = books_->last(who);
     const PeriodRow* open = books_->current(who, now.wall);
     const PeriodRow& row = open != nullptr ? *open : kNothingYet;
     for (std::size_t i = 0; i < policy::kMeterCount; ++i) {
-      if (amounts.of[i] == 0) continue;
+      if (sought.amounts.of[i] == 0) continue;
       const auto limit = promises_->limit(who, static_cast<Meter>(i), last, now.wall);
-      if (limit && row.used.of[i] + row.held.of[i] + amounts.of[i] > *limit)
+      if (limit && row.used.of[i] + row.held.of[i] + sought.amounts.of[i] > *limit)
         reasons.insert(ErrorCode::kQuotaExceeded);
     }
-    if (!asked.content.empty()) {
-      const auto limit = promises_->limit(who, asked.content, last, now.wall);
-      const auto told = std::ranges::find(row.content, asked.content, &PeriodRow::Content::type);
+    for (const auto& [type, count] : sought.content) {
+      const auto limit = promises_->limit(who, type, last, now.wall);
+      const auto told = std::ranges::find(row.content, type, &PeriodRow::Content::type);
       const std::int64_t taken = told == row.content.end() ? 0 : told->used + told->held;
-      if (limit && taken + 1 > *limit) reasons.insert(ErrorCode::kQuotaExceeded);
+      if (limit && taken + count > *limit) reasons.insert(ErrorCode::kQuotaExceeded);
     }
     const auto& cap = promises_->of(who).cost_cap;
     if (cap && cap->hard_stop &&
-        row.cost_used + row.cost_held + wanted_cost(asked) > *promises_->cap(who, last, now.wall))
+        row.cost_used + row.cost_held + sought.cost > *promises_->cap(who, last, now.wall))
       reasons.insert(ErrorCode::kCostCapReached);
   }
   return reasons;

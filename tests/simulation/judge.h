@@ -3,6 +3,7 @@
 // accepted must have given none.
 #pragma once
 
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -34,6 +35,8 @@ class Judge {
   std::set<ErrorCode> not_allowed(const Asked& asked) const;
   // What is spent: quotas and caps of all scopes.
   std::set<ErrorCode> spent(const Asked& asked, Timestamp now) const;
+  // The same of several pieces of work of one account, that are to be had together or not at all.
+  std::set<ErrorCode> spent(const std::vector<Asked>& all, Timestamp now) const;
   // What is too fast, or too much at once.
   std::set<ErrorCode> too_fast(const Asked& asked, Timestamp now) const;
   // So little of some quota or cap is left that the hold has to be durable first.
@@ -45,6 +48,15 @@ class Judge {
   void check_retry_after(const Asked& asked, const Error& error, Timestamp now) const;
 
  private:
+  // What is asked of quotas and caps.
+  struct Sought {
+    policy::Amounts amounts;
+    Money cost;
+    std::map<std::string, std::int64_t> content;  // jobs, by type
+  };
+  static Sought sought(const Asked& asked);
+  std::set<ErrorCode> spent(AccountId account, const Sought& sought, Timestamp now) const;
+
   const Promises* promises_;
   const Books* books_;
   const RateModel* rates_;

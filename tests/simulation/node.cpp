@@ -52,6 +52,7 @@ journal::Commit World::merged(const Open& batch) {
   journal::Commit commit{
       .batch = batch.changes.batch, .at = now_.wall, .mutations = {}, .records = {}, .events = {}};
   std::map<JobId, std::size_t> jobs;
+  std::map<RunId, std::size_t> runs;
   std::map<AccountId, std::size_t> accounts;
   std::map<QueueName, std::size_t> counts;
   std::map<std::tuple<engine::Scope, AccountId, std::string, Wall>, std::size_t> periods;
@@ -63,13 +64,17 @@ journal::Commit World::merged(const Open& batch) {
     }
     engine::Mutation& existing = commit.mutations[it->second];
     engine::JobBodyPtr body;
+    engine::RunBodyPtr run_body;
     if (const auto* job = std::get_if<engine::PutJob>(&existing)) body = job->body;
+    if (const auto* run = std::get_if<engine::PutRun>(&existing)) run_body = run->body;
     existing = mutation;
     if (auto* job = std::get_if<engine::PutJob>(&existing); job && body) job->body = body;
+    if (auto* run = std::get_if<engine::PutRun>(&existing); run && run_body) run->body = run_body;
   };
   for (const auto& mutation : batch.changes.mutations) {
     if (breaks(NodeFault::kLosesMutation, 5)) continue;
     if (const auto* job = std::get_if<engine::PutJob>(&mutation)) place(jobs, job->row.id, mutation);
+    if (const auto* run = std::get_if<engine::PutRun>(&mutation)) place(runs, run->row.id, mutation);
     if (const auto* account = std::get_if<engine::PutAccount>(&mutation))
       place(accounts, account->row.id, mutation);
     if (const auto* count = std::get_if<engine::PutQueueCount>(&mutation))
@@ -112,6 +117,7 @@ void World::finish_commit() {
 
 void World::release(Open batch) {
   for (const JobId id : batch.submitted) checker_.acknowledged(id);
+  for (const RunId id : batch.runs) checker_.runs().acknowledged(id);
   for (const auto& effect : batch.changes.effects) release(effect);
 }
 
@@ -186,10 +192,12 @@ void World::start_engine(Timestamp at) {
   verify_books();
   const auto entries = journal_.ledger({}, std::nullopt, SIZE_MAX);
   require(entries.has_value(), "journal", "the ledger does not read");
-  checker_.restarted(*recovered, rows_of(journal_), journal_.period_rows(), entries->entries);
+  checker_.restarted(*recovered, rows_of(journal_), journal_.run_rows(), journal_.period_rows(),
+                     entries->entries);
   engine::Recovery recovery{.accounts = recovered->accounts,
                             .queues = recovered->queues,
                             .processing = {},
+                            .runs = recovered->runs,
                             .periods = recovered->periods,
                             .policies = {},
                             .policy_version = policy_version_,
@@ -223,6 +231,8 @@ void World::release(const engine::Effect& effect) {
     tally_->add(Seen::kColdExpiries);
     answer_expiry(expired->job, kColdReadsMax);
   }
+  if (const auto* run = std::get_if<engine::ContinueRun>(&effect)) continue_run(run->run);
+  if (const auto* run = std::get_if<engine::CancelJobs>(&effect)) cancel_jobs(run->run, kColdReadsMax);
   if (const auto* answer = std::get_if<engine::AnswerCall>(&effect))
     checker_.call_answered(*answer, journal_.last_batch());
 }

@@ -89,6 +89,15 @@ const char* seen_name(Seen what) {
       "probes of upstreams",
       "providers removed",
       "moves to other pools",
+      "runs",
+      "runs refused",
+      "runs completed",
+      "runs failed",
+      "runs cancelled",
+      "runs retried",
+      "runs that had gone on",
+      "runs closed with cold jobs",
+      "steps held beforehand",
   };
   return kNames[static_cast<std::size_t>(what)];
 }

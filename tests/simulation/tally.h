@@ -93,6 +93,15 @@ enum class Seen : std::uint8_t {
   kProbes,
   kProvidersRemoved,
   kMoves,
+  kRuns,
+  kRunsRefused,
+  kRunsCompleted,
+  kRunsFailed,
+  kRunsCancelled,
+  kRunsRetried,
+  kRunsStale,
+  kRunsClosedCold,
+  kStepsHeld,
   kCount,
 };
 constexpr std::size_t kSeenCount = static_cast<std::size_t>(Seen::kCount);

@@ -320,7 +320,9 @@ Result<engine::Submitted> World::retry(ColdJob cold) {
     check_stale(read_at, changed);
   } else if (answer.error().code == ErrorCode::kConflict) {
     tally_->add(Seen::kConflicts);
-    require(!may || stopping || holder, "retry", "{} may be retried, and was a conflict", to_string(id));
+    const bool step = row != nullptr && row->run;  // its run is retried, not it
+    require(!may || stopping || holder || step, "retry", "{} may be retried, and was a conflict",
+            to_string(id));
   } else if (over_limit(answer.error().code)) {
     count_refusal(answer.error());
     require(reasons.contains(answer.error().code), "refusal", "a retry of {} was refused for no reason: {}",

@@ -21,6 +21,7 @@
 #include "journal/journal.h"
 #include "simulation/broken.h"
 #include "simulation/checker.h"
+#include "simulation/run_graph.h"
 #include "simulation/tally.h"
 #include "support/memory_journal.h"
 
@@ -77,6 +78,10 @@ class World {
   Result<engine::AccountRow> change(AccountId id, engine::Engine::AccountChange change);
   Result<engine::JobRow> cancel(JobId id, const engine::ColdJob* cold);
   Result<engine::Submitted> retry(engine::ColdJob cold);
+  // A run of the graph of this text (run_graph.h).
+  Result<engine::RunRow> start_run(AccountId account, const std::string& graph_text);
+  void cancel_run(RunId id);
+  void retry_run(RunId id);
   void progress(TryId id);
   void apply(policy::PolicyPtr policy);
   void set_draining(bool draining);
@@ -99,6 +104,8 @@ class World {
 
   // --- What decides how tries end; set before anything starts.
   std::function<Fate(const engine::StartTry&)> fate;
+  // A job of a run's step; its id is the engine's to give.
+  std::function<engine::NewJob(AccountId)> step_job;
   // Told of every released start, if set.
   std::function<void(const engine::StartTry&)> on_start;
 
@@ -120,9 +127,10 @@ class World {
   struct Open {  // a batch that gathers or is being committed
     engine::Changes changes;
     std::vector<JobId> submitted;  // acknowledged once it is committed
+    std::vector<RunId> runs;       // likewise
     std::size_t commands = 0;
     bool has_rows() const { return !changes.mutations.empty() || !changes.events.empty(); }
-    bool empty() const { return !has_rows() && changes.effects.empty() && submitted.empty(); }
+    bool empty() const { return !has_rows() && changes.effects.empty() && submitted.empty() && runs.empty(); }
   };
   struct Event {
     Monotonic at;
@@ -186,6 +194,10 @@ class World {
   void answer_expiring(const engine::RefillExpiring& request);
   void answer_expiry(JobId id, int tries_left);
   std::vector<engine::ColdJob> cold(const std::vector<journal::StoredJob>& rows, engine::Batch at);
+  std::vector<engine::BeginStep> steps_to_begin(const std::vector<Following::Begin>& begin, AccountId account,
+                                                const std::vector<engine::StepRow>& rows);
+  void continue_run(RunId id);
+  void cancel_jobs(RunId id, int rounds_left);
   Duration delay(Duration max);
   bool breaks(NodeFault fault, std::uint64_t permille);
 

@@ -99,6 +99,51 @@ inline engine::JobRow make_full_job(std::uint64_t id, std::uint64_t account = 1)
   row.route = {{"espeak", "local", "en+f3"}, {"cloud", "cloud", ""}};
   row.step = 1;
   row.falls_back = true;
+  row.run = {id - 1};
+  return row;
+}
+
+// A run of account 1 that has just begun; its jobs' ids follow its own.
+inline engine::RunRow make_run(std::uint64_t id, std::uint64_t account = 1) {
+  engine::RunRow row;
+  row.id = {id};
+  row.account = {account};
+  row.workflow = "story";
+  row.plan = "tier1";
+  row.steps = {{.name = "split"}, {.name = "video"}};
+  row.created_at = at_second(0);
+  return row;
+}
+inline engine::RunBodyPtr make_run_body(std::string input = R"({"script":"once"})") {
+  return std::make_shared<engine::RunBody>(engine::RunBody{
+      .workflow = R"({"steps":{}})", .input = std::move(input), .metadata = "{}", .request_id = "req_1"});
+}
+// A run with something in every field.
+inline engine::RunRow make_full_run(std::uint64_t id, std::uint64_t account = 1) {
+  auto row = make_run(id, account);
+  row.state = engine::JobState::kFailed;
+  row.live_jobs = 3;
+  row.priority = -9;
+  row.revision = UINT64_MAX;
+  row.next_job = 7;
+  row.steps = {
+      {.name = "a",
+       .state = engine::StepState::kCancelled,
+       .first_job = 5,
+       .jobs = 2,
+       .completed = 1,
+       .started_at = at_second(-1),
+       .finished_at = at_second(9)},
+      {.name = std::string("b\0", 2), .state = engine::StepState::kSkipped, .finished_at = at_second(3)},
+      {.name = "", .state = engine::StepState::kRunning, .jobs = UINT32_MAX, .started_at = at_second(2)}};
+  row.started_at = at_second(1);
+  row.finished_at = at_second(5);
+  row.cost = {INT64_MIN};
+  row.webhook = {77};
+  row.error = engine::JobError{"invalid_step", std::string("no\0way", 6), "espeak"};
+  row.cancelled_by = "key_1";
+  row.output = R"({"a":1})";
+  row.artifacts = {{{77}, std::string(64, 'a'), "video/mp4", 5'000'000'000, "mp4"}};
   return row;
 }
 
@@ -155,7 +200,15 @@ inline auto fields_of(const engine::JobRow& r) {
                   r.plan, r.provider, r.model, r.model_version, r.upstream_model, r.attempt, r.max_attempts,
                   r.lost, r.current_try, r.options, r.created_at, r.queued_at, r.first_started_at,
                   r.started_at, r.finished_at, r.usage, r.error, r.output, r.artifacts, r.history, r.cost,
-                  r.content_type, r.estimate, r.hold, r.route, r.step, r.falls_back);
+                  r.content_type, r.estimate, r.hold, r.route, r.step, r.falls_back, r.run);
+}
+inline auto fields_of(const engine::RunRow& r) {
+  return std::tie(r.id, r.account, r.state, r.live_jobs, r.workflow, r.plan, r.priority, r.revision,
+                  r.next_job, r.steps, r.created_at, r.started_at, r.finished_at, r.cost, r.webhook, r.error,
+                  r.cancelled_by, r.output, r.artifacts);
+}
+inline auto fields_of(const engine::RunBody& r) {
+  return std::tie(r.workflow, r.input, r.metadata, r.request_id);
 }
 inline auto fields_of(const engine::AccountRow& r) {
   return std::tie(r.id, r.user_id, r.plan, r.created_at, r.plan_version, r.overrides, r.team, r.time_zone,
@@ -193,7 +246,7 @@ inline auto fields_of(const journal::AuditRow& r) {
   return std::tie(r.at, r.actor, r.action, r.subject, r.detail);
 }
 inline auto fields_of(const engine::Event& r) {
-  return std::tie(r.type, r.at, r.account, r.job, r.attempt, r.percent, r.text, r.webhook);
+  return std::tie(r.type, r.at, r.account, r.job, r.attempt, r.percent, r.text, r.webhook, r.run);
 }
 inline auto fields_of(const engine::JobBody& r) {
   return std::tie(r.input, r.metadata, r.request_id);

@@ -64,6 +64,13 @@ std::size_t MemoryJournal::job_count() const {
   return state_.jobs.size();
 }
 
+std::map<RunId, engine::RunRow> MemoryJournal::run_rows() const {
+  const std::scoped_lock lock(mutex_);
+  std::map<RunId, engine::RunRow> rows;
+  for (const auto& [id, stored] : state_.runs) rows.emplace_hint(rows.end(), id, stored.row);
+  return rows;
+}
+
 // --- Writing
 
 Result<void> MemoryJournal::commit(const journal::Commit& commit) {
@@ -98,6 +105,10 @@ Result<void> MemoryJournal::check(const journal::Commit& commit) const {
   }
   std::map<std::string_view, AccountId> users;
   for (const auto& mutation : commit.mutations) {
+    if (const auto* run = std::get_if<engine::PutRun>(&mutation);
+        run && !run->body && !state_.runs.contains(run->row.id)) {
+      return fail(ErrorCode::kInternal, to_string(run->row.id) + " is new and has no body");
+    }
     const auto* put = std::get_if<engine::PutAccount>(&mutation);
     if (!put) continue;
     const auto stored = state_.account_by_user.find(put->row.user_id);
@@ -145,6 +156,10 @@ void MemoryJournal::apply_others(const journal::Commit& commit) {
       if (row.user_id != account->row.user_id) state_.account_by_user.erase(row.user_id);
       row = account->row;
       state_.account_by_user[row.user_id] = row.id;
+    } else if (const auto* run = std::get_if<engine::PutRun>(&mutation)) {
+      auto& stored = state_.runs[run->row.id];
+      stored.row = run->row;
+      if (run->body) stored.body = run->body;
     } else if (const auto* count = std::get_if<engine::PutQueueCount>(&mutation)) {
       const QueueKey key{count->account, count->pool};
       if (count->queued + count->scheduled > 0) {
@@ -257,7 +272,7 @@ void MemoryJournal::index(const engine::JobRow& row, bool add) {
     case JobState::kFailed:
     case JobState::kCancelled:
     case JobState::kExpired:
-      keep_in(state_.ended, std::pair(row.finished_at, row.id), add);
+      if (!row.run) keep_in(state_.ended, std::pair(row.finished_at, row.id), add);
       break;
   }
 }
@@ -278,6 +293,9 @@ Result<journal::Recovered> MemoryJournal::recover() {
   for (const auto& [id, row] : state_.accounts) recovered.accounts.push_back(row);
   for (const auto& [key, count] : state_.counts) recovered.queues.push_back(count);
   for (const auto id : state_.processing) recovered.processing.push_back(read(state_.jobs.at(id), false));
+  for (const auto& [id, stored] : state_.runs) {
+    if (!ended(stored.row.state) || stored.row.live_jobs > 0) recovered.runs.push_back(stored.row);
+  }
   for (const auto& [id, row] : state_.keys) recovered.keys.push_back(row);
   if (!state_.policies.empty()) recovered.policy = state_.policies.rbegin()->second;
   recovered.overlay = state_.overlay;
@@ -323,6 +341,7 @@ Result<journal::JobPage> MemoryJournal::jobs(const journal::JobQuery& query) {
     const auto& stored = state_.jobs.at(id);
     if (query.state && stored.row.state != *query.state) return true;
     if (!query.task.empty() && stored.row.task != query.task) return true;
+    if (query.run && stored.row.run != query.run) return true;
     page.has_more = page.jobs.size() == limit;
     if (!page.has_more) page.jobs.push_back(read(stored, true));
     return !page.has_more;
@@ -338,6 +357,52 @@ Result<journal::JobPage> MemoryJournal::jobs(const journal::JobQuery& query) {
     }
   }
   return page;
+}
+
+std::vector<JobId> MemoryJournal::job_ids_of(RunId run) const {
+  std::vector<JobId> ids;
+  const auto end = state_.jobs.upper_bound(engine::job_of(run, engine::kRunJobsMax - 1));
+  for (auto it = state_.jobs.lower_bound(engine::job_of(run, 0)); it != end; ++it) {
+    if (it->second.row.run == run) ids.push_back(it->first);
+  }
+  return ids;
+}
+
+Result<std::optional<journal::StoredRun>> MemoryJournal::run(RunId id, bool with_body) {
+  const std::scoped_lock lock(mutex_);
+  const auto found = state_.runs.find(id);
+  if (found == state_.runs.end()) return std::nullopt;
+  return journal::StoredRun{found->second.row, with_body ? found->second.body : nullptr, state_.last_batch};
+}
+
+Result<journal::RunPage> MemoryJournal::runs(const journal::RunQuery& query) {
+  const std::scoped_lock lock(mutex_);
+  std::vector<const StoredWorkflowRun*> matching;  // in the order in which the page takes them
+  for (const auto& [id, stored] : state_.runs) {
+    const engine::RunRow& row = stored.row;
+    if ((query.account && row.account != *query.account) || (query.state && row.state != *query.state) ||
+        (!query.workflow.empty() && row.workflow != query.workflow) ||
+        (query.starting_after && id >= query.starting_after) ||
+        (query.ending_before && id <= query.ending_before)) {
+      continue;
+    }
+    matching.push_back(&stored);
+  }
+  if (!query.ending_before) std::ranges::reverse(matching);
+  const auto limit = std::clamp<std::size_t>(query.limit, 1, 100);
+  journal::RunPage page;
+  page.has_more = matching.size() > limit;
+  if (page.has_more) matching.resize(limit);
+  if (query.ending_before) std::ranges::reverse(matching);
+  for (const auto* stored : matching) page.runs.push_back({stored->row, stored->body, state_.last_batch});
+  return page;
+}
+
+Result<std::vector<StoredJob>> MemoryJournal::run_jobs(RunId id) {
+  const std::scoped_lock lock(mutex_);
+  std::vector<StoredJob> jobs;
+  for (const auto job : job_ids_of(id)) jobs.push_back(read(state_.jobs.at(job), false));
+  return jobs;
 }
 
 Result<std::pair<std::optional<StoredJob>, Batch>> MemoryJournal::job_by_dedupe_key(AccountId account,
@@ -389,7 +454,8 @@ Result<journal::TimedHeads> MemoryJournal::expiring_heads(std::pair<Wall, JobId>
 }
 
 Result<journal::Journal::EventPage> MemoryJournal::events(EventId after, std::optional<AccountId> account,
-                                                          std::optional<JobId> job, std::size_t limit) {
+                                                          std::optional<JobId> job, std::optional<RunId> run,
+                                                          std::size_t limit) {
   const std::scoped_lock lock(mutex_);
   EventPage page;
   page.scanned_to = after;
@@ -403,7 +469,10 @@ Result<journal::Journal::EventPage> MemoryJournal::events(EventId after, std::op
       const auto& event = it->second.events[i];
       const auto id = journal::event_id(it->first, i);
       if (id <= after) continue;
-      if ((account && event.account != *account) || (job && event.job != *job)) continue;
+      if ((account && event.account != *account) || (job && event.job != *job) ||
+          (run && event.run != *run)) {
+        continue;
+      }
       if (page.events.size() == limit) return page;
       page.events.push_back({id, event});
       page.scanned_to = id;
@@ -574,6 +643,7 @@ Result<journal::BooksReport> MemoryJournal::verify_books() {
   for (const auto& [id, stored] : state_.jobs) {
     if (!ended(stored.row.state)) recount.add(stored.row);
   }
+  for (const auto& [id, stored] : state_.runs) recount.add(stored.row);
   for (const auto& [key, row] : state_.periods) recount.compare(row);
   for (const auto& [key, sum] : state_.usage) recount.compare(key, sum);
   return recount.finish(state_.ledger_cut);
@@ -654,6 +724,37 @@ void MemoryJournal::retain_jobs(const Retention& retention, Removed& removed) {
   }
 }
 
+void MemoryJournal::retain_runs(const Retention& retention, Removed& removed) {
+  std::set<std::pair<Wall, RunId>> old;
+  for (const auto& [id, stored] : state_.runs) {
+    const engine::RunRow& row = stored.row;
+    if (ended(row.state) && row.live_jobs == 0 && row.finished_at < retention.jobs_before)
+      old.emplace(row.finished_at, id);
+  }
+  for (const auto& [finished, id] : old) {
+    bool left = false;
+    for (const auto job : job_ids_of(id)) {
+      if (!ended(state_.jobs.at(job).row.state)) {
+        left = true;
+        continue;
+      }
+      if (removed.rows == retention.rows_max) {
+        removed.more = true;
+        return;
+      }
+      drop_job(job);
+      ++removed.rows;
+    }
+    if (left) continue;
+    if (removed.rows == retention.rows_max) {
+      removed.more = true;
+      return;
+    }
+    state_.runs.erase(id);
+    ++removed.rows;
+  }
+}
+
 void MemoryJournal::retain_artifacts(const Retention& retention, Removed& removed) {
   for (auto it = state_.artifacts.begin(); it != state_.artifacts.end();) {
     const auto& row = it->second;
@@ -679,6 +780,7 @@ Result<journal::Journal::Removed> MemoryJournal::retain(const Retention& retenti
   if (failed_) return fail(ErrorCode::kIo, "an earlier commit failed: recover first");
   Removed removed;
   retain_jobs(retention, removed);
+  retain_runs(retention, removed);
   retain_artifacts(retention, removed);
   for (auto it = state_.idempotency.begin(); it != state_.idempotency.end() && !removed.more;) {
     if (it->second.expires_at > retention.now) {

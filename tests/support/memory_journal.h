@@ -38,12 +38,17 @@ class MemoryJournal final : public journal::Journal {
   // Every queue count that is not zero, by (account, pool).
   std::map<std::pair<AccountId, std::string>, engine::PutQueueCount> queue_counts() const;
   std::size_t job_count() const;
+  // Every run row, by id: for recounts.
+  std::map<RunId, engine::RunRow> run_rows() const;
 
   Result<void> commit(const journal::Commit& commit) override;
   Result<journal::Recovered> recover() override;
   journal::Batch last_batch() const override;
   Result<std::optional<journal::StoredJob>> job(JobId id, bool with_body) override;
   Result<journal::JobPage> jobs(const journal::JobQuery& query) override;
+  Result<std::optional<journal::StoredRun>> run(RunId id, bool with_body) override;
+  Result<journal::RunPage> runs(const journal::RunQuery& query) override;
+  Result<std::vector<journal::StoredJob>> run_jobs(RunId id) override;
   Result<std::pair<std::optional<journal::StoredJob>, journal::Batch>> job_by_dedupe_key(
       AccountId account, std::string_view key) override;
   Result<journal::QueueHeads> queue_heads(AccountId account, std::string_view pool,
@@ -52,7 +57,7 @@ class MemoryJournal final : public journal::Journal {
   Result<journal::TimedHeads> scheduled_heads(std::pair<Wall, JobId> after, std::size_t limit) override;
   Result<journal::TimedHeads> expiring_heads(std::pair<Wall, JobId> after, std::size_t limit) override;
   Result<EventPage> events(EventId after, std::optional<AccountId> account, std::optional<JobId> job,
-                           std::size_t limit) override;
+                           std::optional<RunId> run, std::size_t limit) override;
   Result<std::optional<journal::IdempotencyRow>> idempotency(std::string_view scope, Wall now) override;
   Result<std::optional<journal::ArtifactRow>> artifact(ArtifactId id) override;
   Result<std::vector<journal::ArtifactRow>> artifacts_by_sha256(std::string_view sha256) override;
@@ -78,6 +83,10 @@ class MemoryJournal final : public journal::Journal {
     engine::JobRow row;
     engine::JobBodyPtr body;
   };
+  struct StoredWorkflowRun {
+    engine::RunRow row;
+    engine::RunBodyPtr body;
+  };
   struct LoggedBatch {
     Wall at;
     std::vector<engine::Event> events;
@@ -95,6 +104,7 @@ class MemoryJournal final : public journal::Journal {
     std::uint64_t last_id = 0;
     Wall last_at = kNever;
     std::map<JobId, Stored> jobs;
+    std::map<RunId, StoredWorkflowRun> runs;
     std::map<AccountId, engine::AccountRow> accounts;
     std::map<std::string, AccountId, std::less<>> account_by_user;
     std::map<QueueKey, engine::PutQueueCount> counts;
@@ -127,12 +137,15 @@ class MemoryJournal final : public journal::Journal {
   Result<void> apply_jobs(const journal::Commit& commit, Undo& undo);
   void apply_others(const journal::Commit& commit);
   void apply(const journal::Record& record);
+  // The ids of a run's jobs, in order.
+  std::vector<JobId> job_ids_of(RunId run) const;
   void put_job(const engine::JobRow& row, engine::JobBodyPtr body);
   void drop_job(JobId id);
   void index(const engine::JobRow& row, bool add);
   journal::StoredJob read(const Stored& stored, bool with_body) const;
   journal::TimedHeads timed_heads(const Timed& times, std::pair<Wall, JobId> after, std::size_t limit) const;
   void retain_jobs(const Retention& retention, Removed& removed);
+  void retain_runs(const Retention& retention, Removed& removed);
   void retain_artifacts(const Retention& retention, Removed& removed);
   void retain_told(const Retention& retention, Removed& removed);
   void retain_ledger(const Retention& retention, Removed& removed);

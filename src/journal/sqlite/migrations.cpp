@@ -321,14 +321,46 @@ CREATE TABLE discoveries(
 CREATE UNIQUE INDEX discoveries_entry ON discoveries(provider, kind, entry);
 )sql";
 
+// Runs of workflows.
+constexpr const char* kEighth = R"sql(
+ALTER TABLE jobs ADD COLUMN run INTEGER NOT NULL DEFAULT 0;  -- the run whose step it is; 0: none
+
+-- What retention removes first, of jobs that belong to no run: those of a run go with it.
+DROP INDEX jobs_finished;
+CREATE INDEX jobs_finished ON jobs(finished) WHERE state>=3 AND run=0;
+
+-- The ids that follow a run's, engine::kRunJobsMax of them, are its jobs'.
+CREATE TABLE runs(
+  id       INTEGER PRIMARY KEY,  -- run id; ascending with age
+  account  INTEGER NOT NULL,     -- whose
+  state    INTEGER NOT NULL,     -- engine::JobState: 1 (nothing of it has started), 2, or ended: 3, 4, 5
+  live     INTEGER NOT NULL,     -- its jobs that have not ended
+  finished INTEGER NOT NULL,     -- ended: when
+  workflow TEXT NOT NULL,        -- name of its workflow
+  head     BLOB NOT NULL         -- packed: the rest of what changes
+) STRICT;
+-- Lists, by account, status and workflow, newest first.
+CREATE INDEX runs_listing ON runs(state, account, workflow);
+-- What a start goes on with.
+CREATE INDEX runs_live ON runs(account) WHERE state<3 OR live>0;
+-- What retention removes first.
+CREATE INDEX runs_finished ON runs(finished) WHERE state>=3 AND live=0;
+
+-- What never changes of a run.
+CREATE TABLE run_bodies(
+  id   INTEGER PRIMARY KEY,  -- run id
+  body BLOB NOT NULL         -- packed: definition of its workflow, input, metadata, request id
+) STRICT;
+)sql";
+
 // Step n brings version n to version n + 1. Released steps are never edited.
 struct Step {
   const char* sql;
   Result<void> (*after)(Connection&) = nullptr;  // in the same transaction
 };
-constexpr std::array kSteps{Step{kFirst},  Step{kSecond}, Step{kThird, chain_audit},
-                            Step{kFourth}, Step{kFifth},  Step{kSixth},
-                            Step{kSeventh}};
+constexpr std::array kSteps{Step{kFirst},   Step{kSecond}, Step{kThird, chain_audit},
+                            Step{kFourth},  Step{kFifth},  Step{kSixth},
+                            Step{kSeventh}, Step{kEighth}};
 
 Result<int> version_of(Connection& connection) {
   if (auto made = connection.run("CREATE TABLE IF NOT EXISTS schema_version(\n"

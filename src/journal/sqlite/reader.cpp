@@ -32,6 +32,7 @@ Result<Recovered> Reader::recover() {
     recovered.accounts = accounts();
     recovered.queues = queues();
     recovered.processing = processing(recovered.last_batch);
+    recovered.runs = live_runs();
     recovered.keys = keys();
     recovered.periods = open_periods();
     recovered.grandfathered = policies(
@@ -129,7 +130,8 @@ std::vector<KeyRow> Reader::keys() {
 // --- Events
 
 Result<Journal::EventPage> Reader::events(EventId after, std::optional<AccountId> account,
-                                          std::optional<JobId> job, std::size_t limit) {
+                                          std::optional<JobId> job, std::optional<RunId> run,
+                                          std::size_t limit) {
   return in_snapshot([&] {
     Journal::EventPage page;
     page.scanned_to = after;
@@ -151,7 +153,10 @@ Result<Journal::EventPage> Reader::events(EventId after, std::optional<AccountId
         for (std::size_t i = 0; i < unpacked->size(); ++i) {
           auto& event = (*unpacked)[i];
           const auto id = event_id(batch, i);
-          if (id <= after || (account && event.account != *account) || (job && event.job != *job)) continue;
+          if (id <= after || (account && event.account != *account) || (job && event.job != *job) ||
+              (run && event.run != *run)) {
+            continue;
+          }
           if (page.events.size() == limit) return page;
           page.events.push_back({id, std::move(event)});
           page.scanned_to = id;

@@ -12,14 +12,40 @@
 
 namespace turnpike::journal::sqlite {
 
+// How a list of one table finds its ids (reader_lists.cpp). All: ?1 id above, ?2 id below (both exclusive),
+// ?3 how many; a group's: also ?4 state, ?5 account, ?6 name. The next group after ?1 state, ?2 account and,
+// for `next_name`, ?3 name.
+struct ListStatements {
+  const char* all_newest;
+  const char* all_oldest;
+  const char* group_newest;
+  const char* group_oldest;
+  const char* next_name;
+  const char* next_account;
+};
+
 class Reader {
  public:
+  struct ListQuery {
+    std::optional<AccountId> account;
+    std::optional<engine::JobState> state;
+    std::string name;         // task or workflow; empty: any
+    std::uint64_t above = 0;  // ids, exclusive; if set, the oldest come first
+    std::uint64_t below = 0;  // 0: none
+    std::size_t count = 0;
+    bool newest() const { return above == 0; }
+  };
+  static constexpr std::size_t kPageMax = 100;
+
   explicit Reader(Connection connection) : db_(std::move(connection)) {}
 
   // As in journal.h.
   Result<Recovered> recover();
   Result<std::optional<StoredJob>> job(JobId id, bool with_body);
   Result<JobPage> jobs(const JobQuery& query);
+  Result<std::optional<StoredRun>> run(RunId id, bool with_body);
+  Result<RunPage> runs(const RunQuery& query);
+  Result<std::vector<StoredJob>> run_jobs(RunId id);
   Result<std::pair<std::optional<StoredJob>, Batch>> job_by_dedupe_key(AccountId account,
                                                                        std::string_view key);
   Result<QueueHeads> queue_heads(AccountId account, std::string_view pool,
@@ -27,7 +53,7 @@ class Reader {
   Result<TimedHeads> scheduled_heads(std::pair<Wall, JobId> after, std::size_t limit);
   Result<TimedHeads> expiring_heads(std::pair<Wall, JobId> after, std::size_t limit);
   Result<Journal::EventPage> events(EventId after, std::optional<AccountId> account, std::optional<JobId> job,
-                                    std::size_t limit);
+                                    std::optional<RunId> run, std::size_t limit);
   Result<std::optional<IdempotencyRow>> idempotency(std::string_view scope, Wall now);
   Result<std::optional<ArtifactRow>> artifact(ArtifactId id);
   Result<std::vector<ArtifactRow>> artifacts_by_sha256(std::string_view sha256);
@@ -62,8 +88,15 @@ class Reader {
   TimedHeads timed_heads(const char* same_time, const char* later, std::pair<Wall, JobId> after,
                          std::size_t limit);
   std::optional<StoredJob> find(JobId id, bool with_body, Batch at);
-  std::vector<JobId> page_ids(const JobQuery& query, std::size_t count);
-  void group_ids(const JobQuery& query, engine::JobState state, std::size_t count, std::vector<JobId>& ids);
+  std::vector<StoredJob> jobs_of(RunId run, Batch at);
+  std::vector<JobId> ids_of_run(const JobQuery& query, std::size_t count, Batch at);
+  engine::RunRow stored_run(Statement& row);
+  std::vector<engine::RunRow> live_runs();
+  std::optional<StoredRun> find(RunId id, bool with_body, Batch at);
+  // In the order of the query; unsorted groups are merged.
+  std::vector<std::uint64_t> list_ids(const ListStatements& sql, const ListQuery& query);
+  void group_ids(const ListStatements& sql, const ListQuery& query, engine::JobState state,
+                 std::vector<std::uint64_t>& ids);
   std::vector<engine::AccountRow> accounts();
   std::vector<DiscoveryRow> discoveries();
   std::vector<engine::PutQueueCount> queues();

@@ -8,13 +8,17 @@
 namespace turnpike::journal::sqlite {
 namespace {
 
-#define TURNPIKE_JOB_COLUMNS \
-  "SELECT id, account, state, priority, due, expires, finished, pool, task, dedupe, head, body FROM jobs "
+#define TURNPIKE_JOB_COLUMNS                                                                               \
+  "SELECT id, account, state, priority, due, expires, finished, pool, task, dedupe, head, run, body FROM " \
+  "jobs "
 constexpr int kHead = 10;
-constexpr int kBody = 11;
+constexpr int kRun = 11;
+constexpr int kBody = 12;
 
 // Indexes are named: without statistics the planner has been seen to take one that then needs a sort.
 constexpr const char* kJob = TURNPIKE_JOB_COLUMNS "WHERE id=?1";
+// Jobs of a run: its ids follow each other (engine::job_of).
+constexpr const char* kOfRun = TURNPIKE_JOB_COLUMNS "WHERE id>?1 AND id<=?1+?2 AND run=?1 ORDER BY id";
 constexpr const char* kProcessing =
     TURNPIKE_JOB_COLUMNS "INDEXED BY jobs_listing WHERE state=2 ORDER BY account, task, id";
 constexpr const char* kByDedupeKey = TURNPIKE_JOB_COLUMNS
@@ -36,35 +40,10 @@ constexpr const char* kExpiringSameTime = TURNPIKE_JOB_COLUMNS
     "INDEXED BY jobs_expiring WHERE state=1 AND expires>0 AND expires=?1 AND id>?2 ORDER BY id LIMIT ?3";
 constexpr const char* kExpiringLater = TURNPIKE_JOB_COLUMNS
     "INDEXED BY jobs_expiring WHERE state=1 AND expires>0 AND expires>?1 ORDER BY expires, id LIMIT ?3";
-// Lists. A list of some account, status or task is merged from groups of the same (state, account, task),
-// which the index holds in order; groups are found by jumping from one to the next.
-constexpr const char* kAllNewest = "SELECT id FROM jobs WHERE id>?1 AND id<?2 ORDER BY id DESC LIMIT ?3";
-constexpr const char* kAllOldest = "SELECT id FROM jobs WHERE id>?1 AND id<?2 ORDER BY id LIMIT ?3";
-constexpr const char* kGroupNewest =
-    "SELECT id FROM jobs INDEXED BY jobs_listing WHERE state=?4 AND account=?5 AND task=?6 "
-    "AND id>?1 AND id<?2 ORDER BY id DESC LIMIT ?3";
-constexpr const char* kGroupOldest =
-    "SELECT id FROM jobs INDEXED BY jobs_listing WHERE state=?4 AND account=?5 AND task=?6 "
-    "AND id>?1 AND id<?2 ORDER BY id LIMIT ?3";
-constexpr const char* kNextTask =
-    "SELECT account, task FROM jobs INDEXED BY jobs_listing WHERE state=?1 AND account=?2 AND task>?3 "
-    "ORDER BY task LIMIT 1";
-constexpr const char* kNextAccount =
-    "SELECT account, task FROM jobs INDEXED BY jobs_listing WHERE state=?1 AND account>?2 "
-    "ORDER BY account, task LIMIT 1";
-
-constexpr std::size_t kPageMax = 100;
 constexpr std::size_t kHeadsMax = 10'000;
 
 std::int64_t bounded(std::size_t limit) {
   return static_cast<std::int64_t>(std::min(limit, kHeadsMax));
-}
-
-// Keeps those `count` ids that the page shows.
-void keep_page(std::vector<JobId>& ids, std::size_t count, bool newest) {
-  std::ranges::sort(ids);
-  if (newest) std::ranges::reverse(ids);
-  if (ids.size() > count) ids.resize(count);
 }
 
 }  // namespace
@@ -87,6 +66,7 @@ StoredJob Reader::stored(Statement& row, Batch at) {
   to.pool = row.text(7);
   to.task = row.text(8);
   to.dedupe_key = row.text(9);
+  to.run = {row.id(kRun)};
   if (auto unpacked = unpack_head(row.bytes(kHead), to); !unpacked) {
     unpacked.error().cause = to_string(to.id);
     throw Failed{unpacked.error()};
@@ -214,87 +194,75 @@ Result<TimedHeads> Reader::expiring_heads(std::pair<Wall, JobId> after, std::siz
 
 namespace {
 
-struct Bounds {
-  bool newest;                 // else: the oldest first
-  std::uint64_t above, below;  // both exclusive
-};
-Bounds bounds_of(const JobQuery& query) {
-  return {.newest = !query.ending_before,
+constexpr ListStatements kJobList{
+    .all_newest = "SELECT id FROM jobs WHERE id>?1 AND id<?2 ORDER BY id DESC LIMIT ?3",
+    .all_oldest = "SELECT id FROM jobs WHERE id>?1 AND id<?2 ORDER BY id LIMIT ?3",
+    .group_newest =
+        "SELECT id FROM jobs INDEXED BY jobs_listing WHERE state=?4 AND account=?5 AND task=?6 "
+        "AND id>?1 AND id<?2 ORDER BY id DESC LIMIT ?3",
+    .group_oldest =
+        "SELECT id FROM jobs INDEXED BY jobs_listing WHERE state=?4 AND account=?5 AND task=?6 "
+        "AND id>?1 AND id<?2 ORDER BY id LIMIT ?3",
+    .next_name =
+        "SELECT account, task FROM jobs INDEXED BY jobs_listing WHERE state=?1 AND account=?2 AND task>?3 "
+        "ORDER BY task LIMIT 1",
+    .next_account =
+        "SELECT account, task FROM jobs INDEXED BY jobs_listing WHERE state=?1 AND account>?2 "
+        "ORDER BY account, task LIMIT 1"};
+
+Reader::ListQuery list_query(const JobQuery& query) {
+  return {.account = query.account,
+          .state = query.state,
+          .name = query.task,
           .above = query.ending_before.value,
-          .below = query.starting_after ? query.starting_after.value : static_cast<std::uint64_t>(INT64_MAX)};
+          .below = query.starting_after.value,
+          .count = std::clamp<std::size_t>(query.limit, 1, Reader::kPageMax) + 1};
 }
 
-void bind_bounds(Statement& statement, const Bounds& bounds, std::size_t count) {
-  statement.bind_id(1, bounds.above);
-  statement.bind_id(2, bounds.below);
-  statement.bind(3, static_cast<std::int64_t>(count));
+// `job` is one that a list of one run's jobs shows.
+bool matches(const JobQuery& query, const engine::JobRow& job) {
+  return (!query.account || job.account == *query.account) && (!query.state || job.state == *query.state) &&
+         (query.task.empty() || job.task == query.task) &&
+         (!query.starting_after || job.id < query.starting_after) &&
+         (!query.ending_before || job.id > query.ending_before);
 }
 
 }  // namespace
 
-// Adds the first `count` ids of each group in `state` that the query means.
-void Reader::group_ids(const JobQuery& query, engine::JobState state, std::size_t count,
-                       std::vector<JobId>& ids) {
-  const auto bounds = bounds_of(query);
-  std::int64_t account = query.account ? static_cast<std::int64_t>(query.account->value) : -1;
-  std::string task;
-  const auto jump = [&](const char* sql) {  // to the next group; false: none
-    auto& statement = db_.statement(sql);
-    const StatementScope scope(statement);
-    statement.bind(1, static_cast<std::int64_t>(state));
-    statement.bind(2, account);
-    if (sql == kNextTask) statement.bind_text(3, task);
-    if (!next(statement)) return false;
-    account = statement.integer(0);
-    task = statement.text(1);
-    return true;
-  };
-  const auto take = [&](std::string_view of_task) {
-    auto& statement = db_.statement(bounds.newest ? kGroupNewest : kGroupOldest);
-    const StatementScope scope(statement);
-    bind_bounds(statement, bounds, count);
-    statement.bind(4, static_cast<std::int64_t>(state));
-    statement.bind(5, account);
-    statement.bind_text(6, of_task);
-    while (next(statement)) ids.push_back({statement.id(0)});
-    if (ids.size() > 100 * kPageMax) keep_page(ids, count, bounds.newest);
-  };
-  if (!query.task.empty()) {
-    if (query.account) return take(query.task);
-    while (jump(kNextAccount)) take(query.task);
-    return;
-  }
-  if (!query.account && !jump(kNextAccount)) return;
-  if (!query.account) take(task);
-  while (jump(kNextTask) || (!query.account && jump(kNextAccount))) take(task);
+std::vector<StoredJob> Reader::jobs_of(RunId run, Batch at) {
+  auto& query = db_.statement(kOfRun);
+  query.bind_id(1, run.value);
+  query.bind(2, engine::kRunJobsMax);
+  return heads(query, at);
 }
 
-std::vector<JobId> Reader::page_ids(const JobQuery& query, std::size_t count) {
-  const auto bounds = bounds_of(query);
+Result<std::vector<StoredJob>> Reader::run_jobs(RunId id) {
+  return in_snapshot([&] { return jobs_of(id, snapshot_batch()); });
+}
+
+// Of one run there are few: all are looked at.
+std::vector<JobId> Reader::ids_of_run(const JobQuery& query, std::size_t count, Batch at) {
   std::vector<JobId> ids;
-  if (!query.account && !query.state && query.task.empty()) {
-    auto& statement = db_.statement(bounds.newest ? kAllNewest : kAllOldest);
-    const StatementScope scope(statement);
-    bind_bounds(statement, bounds, count);
-    while (next(statement)) ids.push_back({statement.id(0)});
-    return ids;
+  for (const auto& job : jobs_of(query.run, at)) {
+    if (matches(query, job.row)) ids.push_back(job.row.id);
   }
-  constexpr auto kLast = static_cast<int>(engine::JobState::kExpired);
-  for (int i = 0; i <= kLast; ++i) {
-    const auto state = static_cast<engine::JobState>(i);
-    if (!query.state || *query.state == state) group_ids(query, state, count, ids);
-  }
-  keep_page(ids, count, bounds.newest);
+  if (!query.ending_before) std::ranges::reverse(ids);
+  if (ids.size() > count) ids.resize(count);
   return ids;
 }
 
 Result<JobPage> Reader::jobs(const JobQuery& query) {
   return in_snapshot([&] {
-    const auto limit = std::clamp<std::size_t>(query.limit, 1, kPageMax);
+    const auto list = list_query(query);
     const auto at = snapshot_batch();
-    auto ids = page_ids(query, limit + 1);
+    std::vector<JobId> ids;
+    if (query.run) {
+      ids = ids_of_run(query, list.count, at);
+    } else {
+      for (const auto id : list_ids(kJobList, list)) ids.push_back({id});
+    }
     JobPage page;
-    page.has_more = ids.size() > limit;
+    page.has_more = ids.size() == list.count;
     if (page.has_more) ids.pop_back();
     std::ranges::sort(ids, std::greater<>());
     for (const auto id : ids) page.jobs.push_back(*find(id, true, at));

@@ -224,6 +224,7 @@ Result<BooksReport> Reader::verify_books() {
         recount.add(row);
       }
     }
+    for (const auto& run : live_runs()) recount.add(run);
     {
       auto& query = db_.statement("SELECT scope, account, team, start, ends, current, books FROM periods");
       const StatementScope scope(query);

@@ -8,8 +8,16 @@ namespace turnpike::journal::sqlite {
 namespace {
 
 constexpr const char* kEndedJobs =
-    "SELECT id FROM jobs INDEXED BY jobs_finished WHERE state>=3 AND finished<?1 "
+    "SELECT id FROM jobs INDEXED BY jobs_finished WHERE state>=3 AND run=0 AND finished<?1 "
     "ORDER BY finished, id LIMIT ?2";
+constexpr const char* kEndedRuns =
+    "SELECT id FROM runs INDEXED BY runs_finished WHERE state>=3 AND live=0 AND finished<?1 "
+    "ORDER BY finished, id LIMIT ?2";
+constexpr const char* kJobsOfRun =
+    "SELECT id FROM jobs WHERE id>?1 AND id<=?1+?3 AND run=?1 AND state>=3 ORDER BY id LIMIT ?2";
+// Not one of which a job is left.
+constexpr const char* kRemoveRun =
+    "DELETE FROM runs WHERE id=?1 AND NOT EXISTS(SELECT 1 FROM jobs WHERE id>?1 AND id<=?1+?2 AND run=?1)";
 constexpr const char* kOldArtifacts =
     "SELECT id FROM artifacts INDEXED BY artifacts_created WHERE created<?1 AND NOT "
     "EXISTS(SELECT 1 FROM jobs WHERE jobs.id=artifacts.job) "
@@ -66,6 +74,59 @@ struct Pass {
     code = statement.run();
   }
 
+  void remove_job(std::int64_t id) {
+    remove("DELETE FROM jobs WHERE id=?1", id);
+    remove("DELETE FROM bodies WHERE id=?1", id);
+  }
+
+  // The jobs of a run that has ended, and then the run; as many rows as are left.
+  void remove_run(std::int64_t id) {
+    if (code != SQLITE_OK) return;
+    std::vector<std::int64_t> jobs;
+    {
+      StatementScope query(db.statement(kJobsOfRun));
+      query->bind(1, id);
+      query->bind(2, static_cast<std::int64_t>(left));
+      query->bind(3, engine::kRunJobsMax);
+      while ((code = query->step()) == SQLITE_ROW) jobs.push_back(query->integer(0));
+    }
+    if (code == SQLITE_DONE) code = SQLITE_OK;
+    for (const auto job : jobs) remove_job(job);
+    left -= jobs.size();
+    removed.rows += jobs.size();
+    if (code != SQLITE_OK || left == 0) {
+      removed.more = true;
+      return;
+    }
+    auto& run = db.statement(kRemoveRun);
+    run.bind(1, id);
+    run.bind(2, engine::kRunJobsMax);
+    code = run.run();
+    if (code != SQLITE_OK || sqlite3_changes(db.raw()) == 0) return;
+    remove("DELETE FROM run_bodies WHERE id=?1", id);
+    --left;
+    ++removed.rows;
+  }
+
+  void remove_runs(Wall before) {
+    if (code != SQLITE_OK) return;
+    std::vector<std::int64_t> runs;
+    {
+      StatementScope query(db.statement(kEndedRuns));
+      query->bind(1, unix_micros(before));
+      query->bind(2, static_cast<std::int64_t>(left) + 1);
+      while ((code = query->step()) == SQLITE_ROW) runs.push_back(query->integer(0));
+    }
+    if (code == SQLITE_DONE) code = SQLITE_OK;
+    for (const auto run : runs) {
+      if (left == 0) {
+        removed.more = true;
+        return;
+      }
+      remove_run(run);
+    }
+  }
+
   void remove_artifact(std::int64_t id) {
     if (code != SQLITE_OK) return;
     std::pair<std::string, std::string> file;
@@ -89,10 +150,8 @@ Result<Journal::Removed> Writer::retain(const Journal::Retention& retention) {
   if (auto refused = refuse_after_failure(); !refused) return std::unexpected(refused.error());
   Pass pass{.db = db_, .left = retention.rows_max, .removed = {}};
   pass.code = db_.statement("BEGIN IMMEDIATE").run();
-  for (const auto id : pass.candidates(kEndedJobs, retention.jobs_before)) {
-    pass.remove("DELETE FROM jobs WHERE id=?1", id);
-    pass.remove("DELETE FROM bodies WHERE id=?1", id);
-  }
+  for (const auto id : pass.candidates(kEndedJobs, retention.jobs_before)) pass.remove_job(id);
+  pass.remove_runs(retention.jobs_before);
   for (const auto id : pass.candidates(kOldArtifacts, retention.artifacts_before)) pass.remove_artifact(id);
   for (const auto id : pass.candidates(kOldAnswers, retention.now)) {
     pass.remove("DELETE FROM idempotency WHERE rowid=?1", id);

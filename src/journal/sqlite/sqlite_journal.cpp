@@ -96,6 +96,15 @@ class SqliteJournal final : public Journal {
   Result<JobPage> jobs(const JobQuery& query) override {
     return readers_.with([&](Reader& r) { return r.jobs(query); });
   }
+  Result<std::optional<StoredRun>> run(RunId id, bool with_body) override {
+    return readers_.with([&](Reader& r) { return r.run(id, with_body); });
+  }
+  Result<RunPage> runs(const RunQuery& query) override {
+    return readers_.with([&](Reader& r) { return r.runs(query); });
+  }
+  Result<std::vector<StoredJob>> run_jobs(RunId id) override {
+    return readers_.with([&](Reader& r) { return r.run_jobs(id); });
+  }
   Result<std::pair<std::optional<StoredJob>, Batch>> job_by_dedupe_key(AccountId account,
                                                                        std::string_view key) override {
     return readers_.with([&](Reader& r) { return r.job_by_dedupe_key(account, key); });
@@ -112,8 +121,8 @@ class SqliteJournal final : public Journal {
     return readers_.with([&](Reader& r) { return r.expiring_heads(after, limit); });
   }
   Result<EventPage> events(EventId after, std::optional<AccountId> account, std::optional<JobId> job,
-                           std::size_t limit) override {
-    return readers_.with([&](Reader& r) { return r.events(after, account, job, limit); });
+                           std::optional<RunId> run, std::size_t limit) override {
+    return readers_.with([&](Reader& r) { return r.events(after, account, job, run, limit); });
   }
   Result<std::optional<IdempotencyRow>> idempotency(std::string_view scope, Wall now) override {
     return readers_.with([&](Reader& r) { return r.idempotency(scope, now); });

@@ -140,6 +140,7 @@ int Writer::write(const engine::Mutation& mutation) {
   if (const auto* count = std::get_if<engine::PutQueueCount>(&mutation)) return put(*count);
   if (const auto* account = std::get_if<engine::PutAccount>(&mutation)) return put(*account);
   if (const auto* drop_job = std::get_if<engine::DropJob>(&mutation)) return drop(drop_job->id);
+  if (const auto* run = std::get_if<engine::PutRun>(&mutation)) return put(*run);
   return SQLITE_OK;  // PutPeriod and AddEntry: books_ writes a batch's together
 }
 
@@ -153,13 +154,14 @@ namespace {
 
 constexpr const char* kUpdateJob =
     "UPDATE jobs SET account=?2, state=?3, priority=?4, due=?5, expires=?6, finished=?7, pool=?8, task=?9, "
-    "dedupe=?10, head=?11 WHERE id=?1";
+    "dedupe=?10, head=?11, run=?12 WHERE id=?1";
 constexpr const char* kInsertJob =
-    "INSERT INTO jobs(id, account, state, priority, due, expires, finished, pool, task, dedupe, head, body) "
-    "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) "
+    "INSERT INTO jobs(id, account, state, priority, due, expires, finished, pool, task, dedupe, head, run, "
+    "body) "
+    "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) "
     "ON CONFLICT(id) DO UPDATE SET account=?2, state=?3, priority=?4, due=?5, expires=?6, finished=?7, "
     "pool=?8, "
-    "task=?9, dedupe=?10, head=?11, body=?12";
+    "task=?9, dedupe=?10, head=?11, run=?12, body=?13";
 
 void bind_job(Statement& statement, const engine::JobRow& row, std::string_view head) {
   statement.bind_id(1, row.id.value);
@@ -177,6 +179,7 @@ void bind_job(Statement& statement, const engine::JobRow& row, std::string_view 
     statement.bind_text(10, row.dedupe_key);
   }
   statement.bind_blob(11, head);
+  statement.bind_id(12, row.run.value);
 }
 
 bool is_inline(const engine::JobBody& body) {
@@ -201,10 +204,10 @@ int Writer::put(const engine::PutJob& put) {
   auto& insert = db_.statement(kInsertJob);
   bind_job(insert, put.row, head_);
   if (is_inline(*put.body)) {
-    insert.bind_blob(12, body_);
+    insert.bind_blob(13, body_);
     return insert.run();
   }
-  insert.bind_null(12);
+  insert.bind_null(13);
   if (const int code = insert.run(); code != SQLITE_OK) return code;
   auto& large = db_.statement("INSERT OR REPLACE INTO bodies(id, body) VALUES(?1, ?2)");
   large.bind_id(1, put.row.id.value);
@@ -219,6 +222,39 @@ int Writer::drop(JobId id) {
   auto& body = db_.statement("DELETE FROM bodies WHERE id=?1");
   body.bind_id(1, id.value);
   return body.run();
+}
+
+int Writer::put(const engine::PutRun& put) {
+  const engine::RunRow& row = put.row;
+  head_.clear();
+  pack_run(row, head_);
+  auto& write =
+      put.body ? db_.statement(
+                     "INSERT INTO runs(id, account, state, live, finished, workflow, head) "
+                     "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT(id) DO UPDATE SET account=?2, state=?3, "
+                     "live=?4, finished=?5, workflow=?6, head=?7")
+               : db_.statement(
+                     "UPDATE runs SET account=?2, state=?3, live=?4, finished=?5, workflow=?6, head=?7 "
+                     "WHERE id=?1");
+  write.bind_id(1, row.id.value);
+  write.bind_id(2, row.account.value);
+  write.bind(3, static_cast<std::int64_t>(row.state));
+  write.bind(4, row.live_jobs);
+  write.bind(5, unix_micros(row.finished_at));
+  write.bind_text(6, row.workflow);
+  write.bind_blob(7, head_);
+  if (const int code = write.run(); code != SQLITE_OK) return code;
+  if (!put.body) {
+    if (sqlite3_changes(db_.raw()) == 1) return SQLITE_OK;
+    refusal_ = "a run that is not in the journal came without its body";
+    return SQLITE_CONSTRAINT;
+  }
+  body_.clear();
+  pack_run_body(*put.body, body_);
+  auto& insert = db_.statement("INSERT OR REPLACE INTO run_bodies(id, body) VALUES(?1, ?2)");
+  insert.bind_id(1, row.id.value);
+  insert.bind_blob(2, body_);
+  return insert.run();
 }
 
 // --- The other rows

@@ -48,6 +48,7 @@ class Writer {
   int put(const engine::PutJob& put);
   int put(const engine::PutAccount& put);
   int put(const engine::PutQueueCount& put);
+  int put(const engine::PutRun& put);
   int drop(JobId id);
   int put(const KeyRow& row);
   int put(const ArtifactRow& row);

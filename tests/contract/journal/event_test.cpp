@@ -16,15 +16,23 @@ class Events : public JournalContract {
     return {.type = type, .at = at_second(3), .account = {account}, .job = {job}, .text = {}};
   }
   journal::Journal::EventPage read(EventId after, std::optional<AccountId> account = {},
-                                   std::optional<JobId> job = {}, std::size_t limit = 100) {
-    return *journal_->events(after, account, job, limit);
+                                   std::optional<JobId> job = {}, std::size_t limit = 100,
+                                   std::optional<RunId> run = {}) {
+    return *journal_->events(after, account, job, run, limit);
   }
 };
 TURNPIKE_EVERY_JOURNAL(Events);
 
 TEST_P(Events, ComeBackWithEveryFieldAndTheirIds) {
-  const Event full{EventType::kJobProgress, at_second(-7), {0x7fff'0000'0000'0001},          {3},
-                   4'000'000'000,           100,           std::string("half\0way \xff", 10)};
+  const Event full{.type = EventType::kStepFailed,
+                   .at = at_second(-7),
+                   .account = {0x7fff'0000'0000'0001},
+                   .job = {3},
+                   .attempt = 4'000'000'000,
+                   .percent = 100,
+                   .text = std::string("half\0way \xff", 10),
+                   .webhook = {UINT64_MAX},
+                   .run = {UINT64_MAX - 1}};
   commit({}, {}, {event(1, 2), full}, at_second(5));
   commit({}, {}, {event(1, 4)}, at_second(6));
   const auto page = read({});
@@ -42,6 +50,22 @@ TEST_P(Events, AreOfOneAccountOrJobIfAsked) {
   EXPECT_EQ(read({}, AccountId{1}).events.size(), 3U);
   EXPECT_EQ(read({}, std::nullopt, JobId{10}).events.size(), 2U);
   EXPECT_EQ(read({}, AccountId{2}, JobId{10}).events.size(), 0U);
+}
+
+TEST_P(Events, OfARunAreItsOwnAndThoseOfItsJobs) {
+  Event started = event(1, 0, EventType::kRunStarted);
+  started.run = {10};
+  Event queued = event(1, 11);
+  queued.run = {10};
+  Event other = started;
+  other.run = {5'000};
+  commit({}, {}, {started, queued, event(1, 12), other});
+  const auto page = read({}, std::nullopt, std::nullopt, 100, RunId{10});
+  ASSERT_EQ(page.events.size(), 2U);
+  EXPECT_EQ(page.events[1].event.job, JobId{11});
+  EXPECT_EQ(page.scanned_to, last_event_of(1));
+  EXPECT_EQ(read({}, std::nullopt, JobId{11}, 100, RunId{10}).events.size(), 1U);
+  EXPECT_THAT(read({}, AccountId{2}, std::nullopt, 100, RunId{10}).events, IsEmpty());
 }
 
 TEST_P(Events, PagesMeetWithoutGapOrRepeat) {

@@ -48,6 +48,26 @@ class Sqlite : public ::testing::Test {
   support::TempFolder folder_;
 };
 
+TEST_F(Sqlite, HasRunsAndTheirJobsAgainAfterACrash) {
+  auto journal = *open_sqlite(data());
+  auto job = make_job(101);
+  job.run = {100};
+  ASSERT_TRUE(
+      commit(*journal, {engine::PutRun{make_full_run(100), make_run_body()}, PutJob{job, make_body()}}));
+  auto row = make_full_run(100);
+  row.live_jobs = 1;
+  ASSERT_TRUE(commit(*journal, {engine::PutRun{row, nullptr}}));
+  auto found = *open_sqlite(copy_while_open());
+  const auto recovered = *found->recover();
+  ASSERT_EQ(recovered.runs.size(), 1U);
+  EXPECT_TRUE(same(recovered.runs[0], row));
+  EXPECT_EQ(recovered.last_id, 100 + engine::kRunJobsMax);
+  EXPECT_TRUE(same(*found->run({100}, true)->value().body, *make_run_body()));
+  const auto jobs = *found->run_jobs({100});
+  ASSERT_EQ(jobs.size(), 1U);
+  EXPECT_TRUE(same(jobs[0].row, job));
+}
+
 TEST_F(Sqlite, IsThereAgainAfterAClose) {
   {
     auto journal = *open_sqlite(data());

@@ -194,7 +194,7 @@ TEST_P(Webhooks, WhatWasDiscoveredIsAnAlertToo) {
   const auto alerts = *journal_->alerts({}, 10);
   ASSERT_EQ(alerts.size(), 1U);
   EXPECT_EQ(alerts[0].event.type, engine::EventType::kModelDiscovered);
-  const auto page = journal_->events({}, std::nullopt, std::nullopt, 10);
+  const auto page = journal_->events({}, std::nullopt, std::nullopt, std::nullopt, 10);
   ASSERT_TRUE(page);
   ASSERT_EQ(page->events.size(), 2U);
   EXPECT_EQ(page->events[1].event.type, engine::EventType::kPolicyChanged);

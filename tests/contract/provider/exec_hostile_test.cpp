@@ -357,6 +357,13 @@ TEST_P(ExecSandbox, WritesNowhereButInItsFolder) {
   EXPECT_EQ(read_file(folder_.path() / "wrote"), "");
 }
 
+// Libraries of which there are several are found by links into /etc/alternatives.
+TEST_P(ExecSandbox, MayEnterTheFoldersOfTheSystemsFiles) {
+  const Outcome outcome = act(shell("ls /etc > seen; [ -x /etc ] && ls /etc/alternatives/awk >> seen"));
+  ASSERT_NE(as_success(outcome), nullptr) << describe(outcome);
+  EXPECT_TRUE(read_file(folder_.path() / "seen").contains("/etc/alternatives/awk"));
+}
+
 TEST_P(ExecSandbox, SeesNothingElseOfTheMachine) {
   const TempFolder secret;
   write_file(secret.path() / "diary", "dear diary");

@@ -30,8 +30,14 @@ TEST(SocketMessage, SubscribesToJobsAndTheAccount) {
   const auto message = read(R"({"subscribe":["account",")" + kJob + R"("],"after":")" + kEvent + R"("})");
   ASSERT_TRUE(message) << message.error().message;
   EXPECT_EQ(message->what, SocketMessage::What::kSubscribe);
-  EXPECT_EQ(message->subjects, (std::vector<EventFeed::Subject>{std::nullopt, JobId{7}}));
+  EXPECT_EQ(message->subjects, (std::vector<EventFeed::Subject>{node::Subscription::Everything{}, JobId{7}}));
   EXPECT_EQ(message->after, EventId{9});
+}
+
+TEST(SocketMessage, SubscribesToRuns) {
+  const auto message = read(R"({"subscribe":["run_)" + kJob.substr(4) + R"("]})");
+  ASSERT_TRUE(message) << message.error().message;
+  EXPECT_EQ(message->subjects, (std::vector<EventFeed::Subject>{RunId{7}}));
 }
 
 TEST(SocketMessage, Unsubscribes) {
@@ -67,7 +73,7 @@ TEST(SocketMessage, AMistakeNamesItsField) {
 }
 
 TEST(SocketMessage, WhatIsNotThereYetIsAnUnknownSubject) {
-  for (const std::string prefix : {"batch_", "run_", "agent_", "acct_"}) {
+  for (const std::string prefix : {"batch_", "agent_", "acct_"}) {
     const Error error = refused(R"({"subscribe":[")" + prefix + kJob.substr(4) + R"("]})");
     EXPECT_EQ(error.param, "subscribe[0]");
     EXPECT_NE(error.message.find("\"account\" or the id of a job"), std::string::npos) << error.message;
@@ -81,7 +87,8 @@ TEST(SocketMessage, ALongListIsRefusedForItsLength) {
 }
 
 TEST(SocketMessage, NamesSubjectsAsTheyAreWritten) {
-  EXPECT_EQ(subject_name(std::nullopt), "account");
+  EXPECT_EQ(subject_name(node::Subscription::Everything{}), "account");
+  EXPECT_EQ(subject_name(RunId{7}), "run_" + kJob.substr(4));
   EXPECT_EQ(subject_name(JobId{7}), kJob);
 }
 

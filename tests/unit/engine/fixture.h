@@ -72,6 +72,9 @@ class EngineTest : public ::testing::Test {
     }
     for (const auto& [id, row] : accounts_) recovery.accounts.push_back(row);
     for (const auto& [name, count] : counts_) recovery.queues.push_back(count);
+    for (const auto& [id, row] : run_rows_) {
+      if (!ended(row.state) || row.live_jobs > 0) recovery.runs.push_back(row);
+    }
     for (const auto& [id, row] : rows_) {
       recovery.last_id = std::max(recovery.last_id, row.current_try.value);
       if (row.state == JobState::kProcessing) recovery.processing.push_back(row);
@@ -247,6 +250,7 @@ class EngineTest : public ::testing::Test {
     engine_->close_batch(out);
     for (const auto& mutation : out.mutations) {
       if (const auto* put = std::get_if<PutJob>(&mutation)) rows_[put->row.id] = put->row;
+      if (const auto* put = std::get_if<PutRun>(&mutation)) run_rows_[put->row.id] = put->row;
       if (const auto* put = std::get_if<PutAccount>(&mutation)) accounts_[put->row.id] = put->row;
       if (const auto* put = std::get_if<PutQueueCount>(&mutation)) counts_[{put->account, put->pool}] = *put;
       if (const auto* put = std::get_if<PutPeriod>(&mutation)) {
@@ -266,6 +270,7 @@ class EngineTest : public ::testing::Test {
   std::uint64_t ids_ = 0;
   Changes last_;  // of the last command
   std::map<JobId, JobRow> rows_;
+  std::map<RunId, RunRow> run_rows_;
   std::map<AccountId, AccountRow> accounts_;
   std::map<std::pair<AccountId, std::string>, PutQueueCount> counts_;
   std::map<std::tuple<Scope, AccountId, std::string, Wall>, PeriodRow> periods_;

@@ -32,6 +32,7 @@ engine::JobRow columns_of(const engine::JobRow& row) {
   columns.dedupe_key = row.dedupe_key;
   columns.task = row.task;
   columns.finished_at = row.finished_at;
+  columns.run = row.run;
   return columns;
 }
 
@@ -44,7 +45,9 @@ std::string head_of(const engine::JobRow& row) {
 const std::vector<engine::Event> kEvents{
     {engine::EventType::kJobProgress, testing::at_second(1), {2}, {3}, 4, 50, "half"},
     {engine::EventType::kJobExpired, kNever, {UINT64_MAX}, {1}, UINT32_MAX, 255, std::string("\0", 1)},
-    {engine::EventType::kJobCompleted, testing::at_second(2), {2}, {3}, 1, 0, "", {UINT64_MAX}}};
+    {engine::EventType::kJobCompleted, testing::at_second(2), {2}, {3}, 1, 0, "", {UINT64_MAX}, {}},
+    {engine::EventType::kStepQueued, testing::at_second(2), {2}, {}, 0, 0, "split", {}, {UINT64_MAX}},
+    {engine::kLastEventType, testing::at_second(2), {2}, {}, 0, 0, "split", {4}, {5}}};
 
 TEST(Pack, AHeadComesBackWithEveryField) {
   for (const auto& row : {make_job(1), make_full_job(2), engine::JobRow{}}) {
@@ -88,12 +91,14 @@ TEST(Pack, BodiesEventsAndChangesComeBack) {
 
   packed.clear();
   pack_changes({engine::PutJob{make_job(7), nullptr}, engine::PutAccount{{{8}, "u", "p", kNever}},
-                engine::PutQueueCount{{9}, "pool", 1, 2}, engine::DropJob{{10}}},
+                engine::PutQueueCount{{9}, "pool", 1, 2}, engine::DropJob{{10}},
+                engine::PutRun{testing::make_run(11), nullptr}},
                packed);
   EXPECT_EQ(*unpack_changes(packed), (std::vector<Change>{{ChangeKind::kJob, 7, ""},
                                                           {ChangeKind::kAccount, 8, ""},
                                                           {ChangeKind::kQueueCount, 9, "pool"},
-                                                          {ChangeKind::kJobDropped, 10, ""}}));
+                                                          {ChangeKind::kJobDropped, 10, ""},
+                                                          {ChangeKind::kRun, 11, ""}}));
 }
 
 TEST(Pack, EveryTruncationIsAnError) {
@@ -112,6 +117,29 @@ TEST(Pack, EveryTruncationIsAnError) {
   for (std::size_t size = 0; size < events.size(); ++size) {
     EXPECT_FALSE(unpack_events(std::string_view(events).substr(0, size), kNever)) << size;
   }
+}
+
+TEST(Pack, RunsComeBack) {
+  for (const auto& row : {testing::make_run(1), testing::make_full_run(2), engine::RunRow{}}) {
+    std::string packed;
+    pack_run(row, packed);
+    auto read = testing::make_full_run(9);  // all of it is overwritten
+    ASSERT_TRUE(unpack_run(packed, read));
+    read.id = row.id;
+    read.account = row.account;
+    read.state = row.state;
+    read.live_jobs = row.live_jobs;
+    read.workflow = row.workflow;
+    read.finished_at = row.finished_at;
+    EXPECT_TRUE(same(read, row));
+    for (std::size_t size = 0; size < packed.size(); ++size)
+      EXPECT_FALSE(unpack_run(std::string_view(packed).substr(0, size), read)) << size;
+    EXPECT_FALSE(unpack_run(packed + '\0', read));
+  }
+  std::string body;
+  pack_run_body(*testing::make_run_body(), body);
+  EXPECT_TRUE(same(**unpack_run_body(body), *testing::make_run_body()));
+  EXPECT_FALSE(unpack_run_body(body.substr(1)));
 }
 
 TEST(Pack, BytesTooManyAreAnError) {
@@ -295,6 +323,9 @@ TEST(Pack, GarbageIsReadWithoutHarm) {
     if (!unpack_head(bad, read)) ++refused;
     EXPECT_LE(read.usage.size() + read.artifacts.size() + read.history.size(), bad.size());
     bad[0] = 1;
+    engine::RunRow run;
+    static_cast<void>(unpack_run(bad, run));
+    static_cast<void>(unpack_run_body(bad).has_value());
     static_cast<void>(unpack_events(bad, kNever).has_value() || unpack_changes(bad) || unpack_body(bad));
   }
   EXPECT_GT(refused, 1000);

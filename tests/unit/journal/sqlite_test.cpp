@@ -160,6 +160,33 @@ TEST_F(Migrations, GoOnWithTheBooksOfVersion4) {
   EXPECT_EQ(reader.verify_books()->entries, 58U);
 }
 
+// Jobs of version 7 belong to no run, and are found by retention as they were.
+TEST_F(Migrations, GoOnWithTheJobsOfVersion7) {
+  {
+    auto db = open();
+    ASSERT_TRUE(migrate_to(db, 7));
+    auto& insert = db.statement(
+        "INSERT INTO jobs VALUES(7, 1, 3, 0, 0, 0, 5, 'local', 'speech', NULL, ?1, x'01000000')");
+    std::string head;
+    pack_head(testing::make_job(7), head);
+    insert.bind_blob(1, head);
+    ASSERT_EQ(insert.run(), SQLITE_OK);
+    ASSERT_EQ(db.exec("INSERT INTO log VALUES(1, 7, 7, x'0100', NULL)"), SQLITE_OK);
+  }
+  auto db = open();
+  ASSERT_EQ(db.exec("PRAGMA journal_mode=WAL"), SQLITE_OK);
+  ASSERT_TRUE(migrate(db));
+  Checkpointer checkpointer(open(), {});
+  const auto writer = *Writer::make(std::move(db), checkpointer, {});
+  Reader reader(open());
+  EXPECT_TRUE(reader.recover()->runs.empty());
+  const auto job = *reader.job(JobId{7}, false);
+  ASSERT_TRUE(job);
+  EXPECT_FALSE(job->row.run);
+  EXPECT_EQ(writer->retain({.jobs_before = testing::at_second(0)})->rows, 1U);
+  EXPECT_FALSE(reader.job(JobId{7}, false)->has_value());
+}
+
 TEST_F(Migrations, AreDoneOnce) {
   {
     auto db = open();
@@ -282,6 +309,16 @@ class Reads : public SqliteFolder {
       commit.records.emplace_back(
           IdempotencyRow{std::to_string(id), "h", 200, "t", "b", testing::at_second(9)});
     }
+    for (std::uint64_t id = 1; id <= 500; ++id) {
+      auto row = testing::make_run(id * 10'000, 1 + id % 5);
+      row.state = static_cast<engine::JobState>(id < 5 ? 2 : 3 + id % 3);
+      row.workflow = id % 2 == 0 ? "story" : "crew";
+      commit.mutations.emplace_back(engine::PutRun{row, testing::make_run_body()});
+      auto job = testing::make_job(row.id.value + 1, 6);
+      job.run = row.id;
+      job.state = engine::JobState::kCompleted;
+      commit.mutations.emplace_back(engine::PutJob{job, testing::make_body()});
+    }
     ASSERT_TRUE(writer->commit(commit));
   }
   static void read_everything(Reader& reader) {
@@ -296,7 +333,20 @@ class Reads : public SqliteFolder {
     EXPECT_TRUE(reader.idempotency("7", testing::at_second(1))->has_value());
     EXPECT_TRUE(reader.artifact({7})->has_value());
     EXPECT_EQ(reader.artifacts_by_sha256("7")->size(), 1U);
-    EXPECT_TRUE(reader.events({}, {}, {}, 10).has_value());
+    EXPECT_TRUE(reader.events({}, {}, {}, {}, 10).has_value());
+    EXPECT_EQ(reader.recover()->runs.size(), 4U);
+    EXPECT_EQ(reader.run_jobs({10'000})->size(), 1U);
+    EXPECT_TRUE(reader.run({10'000}, true)->has_value());
+    for (const bool back : {false, true}) {
+      RunQuery runs{.ending_before = {back ? 1'000'000U : 0U}, .limit = 3};
+      EXPECT_EQ(reader.runs(runs)->runs.size(), 3U);
+      runs.state = engine::JobState::kCompleted;
+      EXPECT_EQ(reader.runs(runs)->runs.size(), 3U);
+      runs.workflow = "crew";
+      EXPECT_EQ(reader.runs(runs)->runs.size(), 3U);
+      runs.account = AccountId{3};
+      EXPECT_EQ(reader.runs(runs)->runs.size(), 3U);
+    }
     for (const bool back : {false, true}) {
       JobQuery query{.ending_before = {back ? 100U : 0U}, .limit = 3};
       EXPECT_EQ(reader.jobs(query)->jobs.size(), 3U);

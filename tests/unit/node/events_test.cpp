@@ -38,7 +38,8 @@ struct NodeEvents : ::testing::Test {
 
   std::shared_ptr<Subscription> subscribe(std::optional<AccountId> of, std::optional<JobId> job = {},
                                           std::optional<EventId> after = {}) {
-    auto subscription = world.run(world->subscribe(of, job, after));
+    auto subscription = world.run(
+        world->subscribe(of, job ? Subscription::Subject(*job) : Subscription::Everything{}, after));
     return *subscription;
   }
   // The next `count` events, or fewer if they do not come.
@@ -66,7 +67,7 @@ struct NodeEvents : ::testing::Test {
   Events stored() {
     Events all;
     for (EventId from{0};;) {
-      auto page = world->journal().events(from, std::nullopt, std::nullopt, 1'000);
+      auto page = world->journal().events(from, std::nullopt, std::nullopt, std::nullopt, 1'000);
       if (!page || page->scanned_to <= from) return all;
       all.insert(all.end(), page->events.begin(), page->events.end());
       from = page->scanned_to;
@@ -177,7 +178,7 @@ TEST_F(NodeEvents, AJobAndItsAccountTellAnEventOnce) {
   const JobId failed = world.ended(world.submit(account, R"({"do":"reject"})").row.id).row.id;
   const JobId job = world.submit(account, kHold).row.id;
   listener->add({job, failed}, std::nullopt);
-  listener->add({std::nullopt}, std::nullopt);
+  listener->add({Subscription::Everything{}}, std::nullopt);
   const JobId second = world.submit(account, kHold).row.id;
   world.stage->release();
   world.ended(job);
@@ -187,7 +188,7 @@ TEST_F(NodeEvents, AJobAndItsAccountTellAnEventOnce) {
   EXPECT_GE(told.size(), 4U);
   EXPECT_TRUE(std::ranges::is_sorted(told)) << "one order for all subjects";
   EXPECT_EQ(std::set<std::uint64_t>(told.begin(), told.end()).size(), told.size());
-  listener->remove({std::nullopt});
+  listener->remove({Subscription::Everything{}});
   world.ended(world.submit(account).row.id);
   ASSERT_TRUE(world.run(world->retry(failed, account)));
   EXPECT_THAT(jobs_of(read_ends(*listener, 1)), Each(failed))

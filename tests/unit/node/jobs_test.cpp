@@ -246,16 +246,44 @@ TEST_F(NodeJobs, AnOutputOverTheLimitBecomesAnArtifact) {
   EXPECT_THAT(ended.row.output, HasSubstr("output_in_artifact"));
 }
 
-TEST_F(NodeJobs, AnInputArtifactOfTheAccountReachesTheProviderAsAFile) {
+// Stores an artifact of `owner`.
+Result<engine::ArtifactRef> upload(World& world, AccountId owner, const std::string& text) {
   const auto spool = world.folder.path() / "spool" / "upload";
-  const auto upload = [&](AccountId owner, const std::string& text) {
-    std::FILE* file = std::fopen(spool.c_str(), "w");
-    std::fputs(text.c_str(), file);
-    std::fclose(file);
-    return world.run(world->store_artifact(spool, "image/png", "png", owner));
-  };
-  const auto mine = upload(account, "mine");
-  const auto theirs = upload(world.account("ben"), "theirs");
+  std::FILE* file = std::fopen(spool.c_str(), "w");
+  std::fputs(text.c_str(), file);
+  std::fclose(file);
+  return world.run(world->store_artifact(spool, "image/png", "png", owner));
+}
+
+TEST_F(NodeJobs, AListOfTheAccountsArtifactsReachesTheProviderInItsOrder) {
+  const auto one = upload(world, account, "one");
+  const auto two = upload(world, account, "two");
+  const auto theirs = upload(world, world.account("ben"), "theirs");
+  ASSERT_TRUE(one && two && theirs);
+  const std::string a = '"' + to_string(one->id) + '"';
+  const std::string b = '"' + to_string(two->id) + '"';
+  std::string many = a;
+  for (std::size_t i = 0; i < provider::kInputFilesMax; ++i) many += "," + a;
+  const std::string input = R"({"clips":[)" + b + "," + a + "," + b + R"(],"mixed":[)" + a +
+                            R"(,7],"foreign":[)" + a + ",\"" + to_string(theirs->id) +
+                            R"("],"none":[],"many":[)" + many + R"(],"last":)" + a + "}";
+  world.ended(world.submit(account, input).row.id);
+  const auto begun = world.stage->begun();
+  ASSERT_THAT(begun, SizeIs(1));
+  const auto& files = begun[0].files;
+  ASSERT_THAT(files, SizeIs(4));
+  for (std::uint32_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(files[i].field, "clips");
+    EXPECT_EQ(files[i].place, i);
+    EXPECT_EQ(files[i].path, world->artifact_path((i == 1 ? one : two)->sha256, "png"));
+  }
+  EXPECT_EQ(files[3].field, "last");
+  EXPECT_FALSE(files[3].place);
+}
+
+TEST_F(NodeJobs, AnInputArtifactOfTheAccountReachesTheProviderAsAFile) {
+  const auto mine = upload(world, account, "mine");
+  const auto theirs = upload(world, world.account("ben"), "theirs");
   ASSERT_TRUE(mine && theirs);
   const std::string input =
       R"({"image":")" + to_string(mine->id) + R"(","other":")" + to_string(theirs->id) + "\"}";

@@ -89,7 +89,7 @@ TEST(NodeLife, AStoppedNodeAnswersReadsAndRefusesChanges) {
   world.start();
   const AccountId account = world.account("ada");
   const JobId id = world.ended(world.submit(account).row.id).row.id;
-  auto subscription = world.run(world->subscribe(account, std::nullopt, std::nullopt));
+  auto subscription = world.run(world->subscribe(account, Subscription::Everything{}, std::nullopt));
   ASSERT_TRUE(subscription);
   world->drain_and_stop(seconds(1));
   EXPECT_TRUE(world.run((*subscription)->next(seconds(20))).closed);

@@ -98,7 +98,7 @@ struct NodeWatch : ::testing::Test {
   }
   std::vector<std::string> events(engine::EventType type) {
     std::vector<std::string> texts;
-    const auto page = world->journal().events({}, std::nullopt, std::nullopt, 1'000);
+    const auto page = world->journal().events({}, std::nullopt, std::nullopt, std::nullopt, 1'000);
     for (const auto& stored : page->events) {
       if (stored.event.type == type) texts.push_back(stored.event.text);
     }

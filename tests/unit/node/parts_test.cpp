@@ -102,6 +102,33 @@ TEST(OpenBatch, TheLastStateOfAJobWinsAndItsBodyStays) {
   EXPECT_EQ(batch.number(), 7U);
 }
 
+TEST(OpenBatch, TheLastStateOfARunWinsAndItsBodyStays) {
+  OpenBatch batch;
+  batch.begin(7);
+  const auto run = [](std::uint64_t id, JobState state, engine::RunBodyPtr body = {}) {
+    engine::PutRun put;
+    put.row.id = RunId{id};
+    put.row.state = state;
+    put.body = std::move(body);
+    return put;
+  };
+  const auto body = std::make_shared<engine::RunBody>();
+  engine::Changes changes;
+  changes.mutations = {run(1, JobState::kQueued, body), run(2, JobState::kQueued, body),
+                       put(3, JobState::kQueued)};
+  batch.absorb(changes);
+  changes.mutations = {run(1, JobState::kProcessing), run(1, JobState::kCompleted)};
+  batch.absorb(changes);
+  ASSERT_THAT(batch.commit().mutations, SizeIs(3));
+  const auto& first = std::get<engine::PutRun>(batch.commit().mutations[0]);
+  EXPECT_EQ(first.row.state, JobState::kCompleted);
+  EXPECT_EQ(first.body, body);
+  EXPECT_EQ(batch.run(RunId{2})->state, JobState::kQueued);
+  EXPECT_EQ(batch.run(RunId{3}), nullptr);
+  batch.begin(8);
+  EXPECT_EQ(batch.run(RunId{1}), nullptr);
+}
+
 TEST(OpenBatch, AccountsAreWrittenOnceAndWhatElseComesIsKept) {
   OpenBatch batch;
   batch.begin(1);

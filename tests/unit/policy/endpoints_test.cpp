@@ -68,7 +68,8 @@ TEST(PublicEndpoint, NeedsAPlanThatBoundsItsQueue) {
 TEST(PublicEndpoint, IsNoAlias) {
   const auto found = mistakes_of(
       sample_with("defaults:\n", "endpoints:\n  - {path: /s, alias: /api/jobs, public: free}\ndefaults:\n"));
-  EXPECT_THAT(found, ElementsAre(HasSubstr("endpoints[0].public: belongs to an endpoint with a task")));
+  EXPECT_THAT(
+      found, ElementsAre(HasSubstr("endpoints[0].public: belongs to an endpoint with a task or a workflow")));
 }
 
 TEST(PublicEndpoint, HasAPlanThatNoRuleMovesFrom) {

@@ -88,8 +88,8 @@ INSTANTIATE_TEST_SUITE_P(
                 "t.yaml:4:8: store: must be a section (key: value)"},
         BadFile{"NotAList", "providers: [voice]", "providers: voice",
                 "t.yaml:24:39: models.narrator.providers: must be a list ([a, b] or lines beginning with -)"},
-        BadFile{"NotBuiltYet", "store: {kind: sqlite}", "workflows: {}",
-                "t.yaml:4:1: workflows: is not there yet in this version"},
+        BadFile{"NotBuiltYet", "store: {kind: sqlite}", "billing: {}",
+                "t.yaml:4:1: billing: is not there yet in this version"},
         BadFile{"BadName", "  pro:\n", "  \"p r o\":\n",
                 "t.yaml:32:3: plans: `p r o` must be a name: 1 to 64 letters, digits and _ . : / -, "
                 "beginning with a letter or a digit"},
@@ -484,7 +484,7 @@ INSTANTIATE_TEST_SUITE_P(
     Endpoints, BadConfiguration,
     testing::Values(
         BadFile{"NeitherTaskNorAlias", "defaults:\n", "endpoints:\n  - {path: /speak}\ndefaults:\n",
-                "t.yaml:26:5: endpoints[0]: needs either `task` or `alias`"},
+                "t.yaml:26:5: endpoints[0]: needs one of `task`, `workflow` and `alias`"},
         BadFile{"UnknownTask", "defaults:\n", "endpoints:\n  - {path: /speak, task: speach}\ndefaults:\n",
                 "t.yaml:26:26: endpoints[0].task: unknown task `speach`: no model serves it; did you mean "
                 "`speech`?"},
@@ -505,14 +505,20 @@ INSTANTIATE_TEST_SUITE_P(
                 "t.yaml:26:23: endpoints[0].alias: must be a path of Turnpike's own, such as /api/jobs"},
         BadFile{"AliasWithStatus", "defaults:\n",
                 "endpoints:\n  - {path: /s, alias: /api/jobs, status: 200}\ndefaults:\n",
-                "t.yaml:26:42: endpoints[0].status: belongs to an endpoint with a task: an alias answers as "
+                "t.yaml:26:42: endpoints[0].status: belongs to an endpoint with a task or a workflow: an "
+                "alias answers as "
                 "the path that it stands for"},
         BadFile{"StatusOutOfRange", "defaults:\n",
                 "endpoints:\n  - {path: /s, task: speech, status: 500}\ndefaults:\n",
                 "t.yaml:26:38: endpoints[0].status: must be a whole number from 200 to 299"},
-        BadFile{"WorkflowNotThereYet", "defaults:\n",
+        BadFile{"TaskAndWorkflow", "defaults:\n",
                 "endpoints:\n  - {path: /s, task: speech, workflow: story}\ndefaults:\n",
-                "t.yaml:26:40: endpoints[0].workflow: is not there yet in this version"}),
+                "t.yaml:26:5: endpoints[0]: needs one of `task`, `workflow` and `alias`"},
+        BadFile{"UnknownWorkflow", "defaults:\n", "endpoints:\n  - {path: /s, workflow: story}\ndefaults:\n",
+                "t.yaml:26:26: endpoints[0].workflow: unknown workflow `story`: there are none"},
+        BadFile{"OwnPathOfRuns", "defaults:\n",
+                "endpoints:\n  - {path: /api/runs, task: speech}\ndefaults:\n",
+                "t.yaml:26:12: endpoints[0].path: is a path of Turnpike's own: choose another"}),
     name_of);
 
 TEST(Mistakes, AreAllFoundAtOnceInTheOrderOfTheFile) {

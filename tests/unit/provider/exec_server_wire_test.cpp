@@ -1,5 +1,6 @@
 #include "provider/exec_server_wire.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <array>
@@ -26,6 +27,18 @@ TEST(ExecServerWire, ARequestSaysWhatATryIs) {
                       R"("files":{"image":{"path":"/input/t/0.png","mime":"image/png"}},)"
                       R"("outputs":{"audio":{"path":"/tries/t/a.wav","mime":"audio/wav"}},)"
                       R"("work_dir":"/tries/t","max_output_tokens":null,"timeout_ms":3000})");
+}
+
+TEST(ExecServerWire, FilesOfAListAreAList) {
+  Request request;
+  request.input = "{}";
+  const std::string body = server_request(request, {.work_dir = "/w",
+                                                    .files = {{"clips", "/input/t/0.ts", "video/mp2t", true},
+                                                              {"clips", "/input/t/1.ts", "video/mp2t", true}},
+                                                    .outputs = {},
+                                                    .timeout = {}});
+  EXPECT_THAT(body, testing::HasSubstr(R"("files":{"clips":[{"path":"/input/t/0.ts","mime":"video/mp2t"},)"
+                                       R"({"path":"/input/t/1.ts","mime":"video/mp2t"}]},)"));
 }
 
 TEST(ExecServerWire, AnAnswerMayLeaveEverythingAway) {

@@ -75,6 +75,40 @@ TEST(ExecTask, NamesFilesAsTheProgramSeesThem) {
   EXPECT_FALSE(expand({"${file.image}"}, "{}"));
 }
 
+TEST(ExecTask, JoinsThePathsOfAList) {
+  const std::vector<InputFile> files = {{"clips", "/data/artifacts/abc.ts", "video/mp2t", 0},
+                                        {"sound", "/data/artifacts/s.wav", "audio/wav"},
+                                        {"clips", "/data/artifacts/def.ts", "video/mp2t", 1},
+                                        {"clips", "/data/artifacts/abc.ts", "video/mp2t", 2}};
+  EXPECT_THAT(
+      *expand({"concat:${file.clips}", "${file.sound}"}, "{}", files),
+      ElementsAre("concat:/input/clips.0.ts|/input/clips.1.ts|/input/clips.2.ts", "/input/sound.wav"));
+  EXPECT_THAT(*expand({"${file.clips}"}, "{}", files, Confinement::kNone),
+              ElementsAre("/data/artifacts/abc.ts|/data/artifacts/def.ts|/data/artifacts/abc.ts"));
+}
+
+TEST(ExecTask, SaysWhatAFieldThatIsNoArtifactShouldBe) {
+  const auto arguments = expand({"${file.clips}"}, R"({"clips":["art_1",7]})");
+  ASSERT_FALSE(arguments);
+  EXPECT_EQ(arguments.error().code, ErrorCode::kInvalidRequest);
+  EXPECT_EQ(arguments.error().param, "clips");
+  EXPECT_EQ(arguments.error().message,
+            "clips must be the id of an artifact of the account (art_…), or a list of at most 100");
+}
+
+TEST(ExecTask, AFieldsNameIsNeverAPath) {
+  for (const std::string field : {"../work/x", "/etc/passwd", "a/b", ".", "a|b", ""}) {
+    policy::ExecTask config;
+    config.steps = {{.command = {"program"}, .when = ""}};
+    Request request;
+    request.input = "{}";
+    request.files = {{field, "/data/artifacts/abc.png", "image/png"}};
+    const auto expansion = Expansion::make(*parse_task(config), request, Confinement::kBubblewrap);
+    ASSERT_TRUE(expansion);
+    EXPECT_TRUE(expansion->inputs().empty()) << field;
+  }
+}
+
 TEST(ExecTask, RefusesAnOutputFormatThatIsNotOffered) {
   const auto arguments = expand({"x"}, R"({"format":"../../etc/passwd"})");
   ASSERT_FALSE(arguments);
