@@ -20,6 +20,8 @@
 #include "base/time.h"
 #include "cli/commands.h"
 #include "cli/control.h"
+#include "cli/demo_client.h"
+#include "cli/demo_stories.h"
 #include "cli/demo_table.h"
 #include "cli/demo_tale.h"
 
@@ -32,9 +34,7 @@ constexpr std::chrono::minutes kTimeMax{3};
 constexpr std::chrono::milliseconds kLookEvery{200};
 constexpr std::chrono::hours kKeyLife{1};
 constexpr std::size_t kJobsEach = 12;  // half speech, half pictures
-constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kUsers = {
-    {{"ada", "tier1"}, {"ben", "tier2"}, {"cleo", "tier3"}, {"dan", "tier4"}}};
-static_assert(kUsers.size() * kJobsEach / 2 == kTaleParts);
+static_assert(kDemoUsers.size() * kJobsEach / 2 == kTaleParts);
 
 struct DemoJob {
   std::string id, task, status;
@@ -45,20 +45,6 @@ struct DemoJob {
   std::optional<std::pair<std::int64_t, std::int64_t>> eta_seconds;
   std::string error;
 };
-
-std::string text_at(const json::value& value, std::string_view pointer) {
-  json::error_code ec;
-  const json::value* found = value.find_pointer(pointer, ec);
-  const auto* text = found != nullptr ? found->if_string() : nullptr;
-  return text != nullptr ? std::string(text->data(), text->size()) : std::string();
-}
-
-std::optional<std::int64_t> number_at(const json::value& value, std::string_view pointer) {
-  json::error_code ec;
-  const json::value* found = value.find_pointer(pointer, ec);
-  if (found == nullptr || !found->is_number()) return std::nullopt;
-  return found->to_number<std::int64_t>(ec);
-}
 
 // Speech and pictures in turn; each user has a part of the tale.
 json::object order_of(std::size_t user, std::size_t index) {
@@ -71,17 +57,14 @@ json::object order_of(std::size_t user, std::size_t index) {
     order["task"] = "image";
     order["input"] = json::object{{"prompt", tale_title(part)}, {"width", 1280}, {"height", 720}};
   }
-  order["userTier"] = kUsers[user].second;
+  order["userTier"] = kDemoUsers[user].second;
   return order;
 }
 
 class Demo {
  public:
-  Demo(const std::string& url, const std::string& key, std::filesystem::path out)
-      : http_(url, {{"Authorization", "Bearer " + key}}),
-        out_(std::move(out)),
-        table_(isatty(STDOUT_FILENO) == 1),
-        began_(SystemClock().now().mono) {}
+  explicit Demo(DemoClient& client)
+      : client_(client), table_(isatty(STDOUT_FILENO) == 1), began_(SystemClock().now().mono) {}
 
   // Each says what went wrong as an Error; what merely failed (a job) is in the summary.
   Result<void> submit_all();
@@ -90,43 +73,27 @@ class Demo {
   bool summarize() const;
 
  private:
-  Result<json::value> ask(std::string_view method, const std::string& path, std::string body,
-                          std::size_t user, int status);
   Result<void> look_at(DemoJob& job);
-  Result<void> fetch(const DemoJob& job, const json::value& body);
   std::vector<DemoRow> rows() const;
   Duration elapsed() const { return SystemClock().now().mono - began_; }
   bool all_ended() const {
     return std::ranges::all_of(jobs_, [](const DemoJob& job) { return job.ended; });
   }
 
-  Http http_;
-  std::filesystem::path out_;
+  DemoClient& client_;
   DemoTable table_;
   Monotonic began_;
   std::vector<DemoJob> jobs_;
   std::vector<std::size_t> completed_;  // indices of users, in the order their jobs were seen completed
-  std::array<std::string, kUsers.size()> last_;
+  std::array<std::string, kDemoUsers.size()> last_;
   std::size_t files_ = 0;
 };
 
-Result<json::value> Demo::ask(std::string_view method, const std::string& path, std::string body,
-                              std::size_t user, int status) {
-  const auto response =
-      http_.send(method, path, std::move(body), {{"Turnpike-Account", std::string(kUsers[user].first)}});
-  if (!response) return std::unexpected(response.error());
-  if (response->status != status) return fail(ErrorCode::kUpstreamError, error_message(*response));
-  json::error_code ec;
-  json::value value = json::parse(response->body, ec);
-  if (ec) return fail(ErrorCode::kUpstreamError, "the server's answer is no JSON");
-  return value;
-}
-
 // The lowest plan asks first and the highest last, so that whoever overtakes does so by plan.
 Result<void> Demo::submit_all() {
-  for (std::size_t user = 0; user < kUsers.size(); ++user) {
+  for (std::size_t user = 0; user < kDemoUsers.size(); ++user) {
     for (std::size_t index = 0; index < kJobsEach; ++index) {
-      const auto answer = ask("POST", "/api/jobs", json::serialize(order_of(user, index)), user, 202);
+      const auto answer = client_.ask("POST", "/api/jobs", json::serialize(order_of(user, index)), user, 202);
       if (!answer) return std::unexpected(answer.error());
       DemoJob job;
       job.id = text_at(*answer, "/id");
@@ -158,7 +125,7 @@ Result<void> Demo::follow() {
 }
 
 Result<void> Demo::look_at(DemoJob& job) {
-  const auto body = ask("GET", "/api/jobs/" + job.id, {}, job.user, 200);
+  const auto body = client_.ask("GET", "/api/jobs/" + job.id, {}, job.user, 200);
   if (!body) return std::unexpected(body.error());
   job.status = text_at(*body, "/status");
   job.created_at = number_at(*body, "/created_at").value_or(0);
@@ -178,47 +145,18 @@ Result<void> Demo::look_at(DemoJob& job) {
   completed_.push_back(job.user);
   last_[job.user] =
       fmt::format("{} after {:.1f} s", job.task, std::chrono::duration<double>(elapsed()).count());
-  return fetch(job, *body);
-}
-
-// Puts every artifact of a completed job into out/<user>/<job>.<ext>.
-Result<void> Demo::fetch(const DemoJob& job, const json::value& body) {
-  json::error_code ec;
-  const json::value* artifacts = body.find_pointer("/result/artifacts", ec);
-  if (artifacts == nullptr || !artifacts->is_array() || artifacts->get_array().empty()) {
-    return fail(ErrorCode::kUpstreamError, fmt::format("{} was completed without a file", job.id));
-  }
-  const std::filesystem::path folder = out_ / kUsers[job.user].first;
-  std::error_code failed;
-  std::filesystem::create_directories(folder, failed);
-  if (failed)
-    return fail(ErrorCode::kIo, fmt::format("cannot make {}: {}", folder.string(), failed.message()));
-  for (const auto& artifact : artifacts->get_array()) {
-    const std::string url = text_at(artifact, "/url");
-    const auto response =
-        http_.send("GET", url, {}, {{"Turnpike-Account", std::string(kUsers[job.user].first)}});
-    if (!response) return std::unexpected(response.error());
-    const auto bytes = number_at(artifact, "/bytes");
-    if (response->status != 200 || bytes != static_cast<std::int64_t>(response->body.size())) {
-      return fail(ErrorCode::kUpstreamError, fmt::format("{} did not come as promised (status {}, {} bytes)",
-                                                         url, response->status, response->body.size()));
-    }
-    const auto file = folder / (job.id + std::filesystem::path(url).extension().string());
-    std::ofstream stream(file, std::ios::binary | std::ios::trunc);
-    stream << response->body;
-    stream.close();
-    if (!stream) return fail(ErrorCode::kIo, fmt::format("cannot write {}", file.string()));
-    ++files_;
-  }
+  const auto fetched = client_.fetch(job.user, job.id, *body);
+  if (!fetched) return std::unexpected(fetched.error());
+  files_ += fetched->size();
   return {};
 }
 
 std::vector<DemoRow> Demo::rows() const {
   std::vector<DemoRow> rows;
-  for (std::size_t user = 0; user < kUsers.size(); ++user) {
+  for (std::size_t user = 0; user < kDemoUsers.size(); ++user) {
     DemoRow row;
-    row.user = kUsers[user].first;
-    row.plan = kUsers[user].second;
+    row.user = kDemoUsers[user].first;
+    row.plan = kDemoUsers[user].second;
     row.last = last_[user];
     for (const auto& job : jobs_) {
       if (job.user != user) continue;
@@ -242,10 +180,10 @@ std::vector<DemoRow> Demo::rows() const {
 
 bool Demo::summarize() const {
   fmt::print("\nThe order of completion, each job by its plan's number:\n  ");
-  for (const std::size_t user : completed_) fmt::print("{}", kUsers[user].second.back());
+  for (const std::size_t user : completed_) fmt::print("{}", kDemoUsers[user].second.back());
   fmt::print("\n\nplan   user  completed  average wait\n");
   std::size_t completed = 0;
-  for (std::size_t user = kUsers.size(); user-- > 0;) {
+  for (std::size_t user = kDemoUsers.size(); user-- > 0;) {
     std::int64_t waited = 0;
     std::int64_t count = 0;
     for (const auto& job : jobs_) {
@@ -255,16 +193,16 @@ bool Demo::summarize() const {
     }
     completed += static_cast<std::size_t>(count);
     const double average = count > 0 ? static_cast<double>(waited) / static_cast<double>(count) : 0;
-    fmt::print("{:<6} {:<5} {:>6}/{:<2}  {:>10.1f} s\n", kUsers[user].second, kUsers[user].first, count,
-               kJobsEach, average);
+    fmt::print("{:<6} {:<5} {:>6}/{:<2}  {:>10.1f} s\n", kDemoUsers[user].second, kDemoUsers[user].first,
+               count, kJobsEach, average);
   }
   for (const auto& job : jobs_) {
     if (job.status == "completed") continue;
-    fmt::print("{} of {} ({}): {}{}{}\n", job.id, kUsers[job.user].first, job.task, job.status,
+    fmt::print("{} of {} ({}): {}{}{}\n", job.id, kDemoUsers[job.user].first, job.task, job.status,
                job.error.empty() ? "" : ": ", job.error);
   }
-  fmt::print("\n{} files are in {}/<user>/ (WAV and PNG).\n", files_, out_.string());
-  return completed == kUsers.size() * kJobsEach;
+  fmt::print("\n{} files are in {}/<user>/ (WAV and PNG).\n", files_, client_.out().string());
+  return completed == kDemoUsers.size() * kJobsEach;
 }
 
 void print_next_steps(const std::string& url, const std::filesystem::path& data) {
@@ -326,13 +264,16 @@ int demo(const DemoOptions& options) {
   const auto key = options.key.empty() ? make_key(options.data) : Result<std::string>(options.key);
   if (!key) return give_up(key.error().message);
   fmt::print("Four users on four plans send {} jobs each (speech, pictures) to {}.\n", kJobsEach, *url);
-  Demo demonstration(*url, *key, options.out);
+  DemoClient client(*url, *key, options.out);
+  Demo demonstration(client);
   const auto submitted = demonstration.submit_all();
   if (!submitted) return give_up(submitted.error().message);
   const auto followed = demonstration.follow();
   const bool complete = demonstration.summarize();
   if (!followed) return give_up(followed.error().message);
   if (!complete) return give_up("not everything was made; see above");
+  const auto told = tell_stories(client);
+  if (!told) return give_up(told.error().message);
   print_next_steps(*url, options.data);
   return kOk;
 }

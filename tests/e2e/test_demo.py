@@ -20,13 +20,18 @@ def server(tmp_path_factory):
 
 
 def test_the_demonstration_makes_real_files_in_the_order_of_plans(server, tmp_path):
-    done = turnpike("demo", "--data", server.data, "--out", tmp_path / "out", seconds=180)
+    done = turnpike("demo", "--data", server.data, "--out", tmp_path / "out", seconds=400)
     assert done.returncode == 0, done
     for user in USERS:
         files = sorted((tmp_path / "out" / user).iterdir())
         assert [path.suffix for path in files].count(".wav") == 6
         assert [path.suffix for path in files].count(".png") == 6
+        assert [path.suffix for path in files].count(".mp4") == 1, "the user's part of the tale"
         for path in files:
+            if path.suffix == ".mp4":
+                assert b"ftyp" in path.read_bytes()[:32] and path.stem.startswith("run_")
+                assert server.client(account=user).get(f"/api/runs/{path.stem}").json["status"] == "completed"
+                continue
             if path.suffix == ".wav":
                 assert wav_seconds(path.read_bytes()) > 0.5
             else:
@@ -37,6 +42,7 @@ def test_the_demonstration_makes_real_files_in_the_order_of_plans(server, tmp_pa
     means = [sum(places[plan]) / 12 for plan in "4321"]
     assert means == sorted(means), "higher plans were served first, though they asked last"
     assert "curl" in done.stdout and "48 files" in done.stdout
+    assert len(re.findall(r"'s video \(tier[1-4]\): \S+\.mp4", done.stdout)) == 4
     assert "\x1b" not in done.stdout, "plain lines where there is no terminal"
 
 

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <set>
 #include <string>
@@ -11,6 +12,7 @@
 
 #include "policy/load.h"
 #include "policy/resolve.h"
+#include "policy/workflow.h"
 
 namespace turnpike::policy {
 namespace {
@@ -61,7 +63,7 @@ TEST_P(Preset, RefusesNothingForWaiting) {
 
 TEST_P(Preset, ServesEveryTaskToEveryTierWithoutAnAccountAnywhere) {
   for (const auto& [name, plan] : policy_->plans) {
-    for (const char* task : {"text", "speech", "image", "image_edit"}) {
+    for (const char* task : {"text", "speech", "image", "image_edit", "split", "clip", "video"}) {
       const auto route = resolve(*policy_, plan, no_overlay(), "u", task, "", {"ollama", "openai"});
       ASSERT_TRUE(route) << name << " " << task << ": " << route.error().message;
       EXPECT_EQ(route->candidates.size(), 1U);
@@ -81,6 +83,18 @@ TEST_P(Preset, RunsLocalProgramsInTwoSharedSlots) {
   EXPECT_EQ(policy_->pools.at("local").slots, 2U);
   EXPECT_EQ(policy_->providers.at("espeak").pool, "local");
   EXPECT_EQ(policy_->providers.at("vips").pool, "local");
+  EXPECT_EQ(policy_->providers.at("ffmpeg").pool, "local");
+}
+
+TEST_P(Preset, MakesStoriesOfScenesThatAreToldAndShown) {
+  const auto& story = *policy_->workflows.at("story");
+  std::vector<std::string> steps;
+  for (const WorkflowStep& step : story.steps()) steps.push_back(step.name);
+  EXPECT_THAT(steps, ElementsAre("write", "split", "pictures", "narrations", "clips", "video"));
+  EXPECT_EQ(story.results(), std::vector<std::size_t>{5});
+  const auto found = std::ranges::find(policy_->endpoints, "/create-story", &Endpoint::path);
+  ASSERT_NE(found, policy_->endpoints.end());
+  EXPECT_EQ(found->workflow, "story");
 }
 
 INSTANTIATE_TEST_SUITE_P(Shipped, Preset, testing::Values("dev.yaml", "story.yaml"),
