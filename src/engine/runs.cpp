@@ -260,6 +260,7 @@ void Engine::State::end_run(RunRow& run, JobState state, std::optional<JobError>
 // Runs that have ended: what is left of them in memory ends before anything starts; the rest is asked for.
 // One without live jobs leaves memory.
 void Engine::State::close_runs(Timestamp now, Changes& out) {
+  if (closing_.empty()) return;  // as after nearly every command
   for (const RunId id : std::exchange(closing_, {})) {
     const auto found = runs_.find(id);
     if (found == runs_.end()) continue;
