@@ -105,7 +105,7 @@ struct CanaryFailed {
   std::string canary;
   std::string why;  // for a person
 };
-// A step of the run has ended, or it has just started or was found at a restart: read it, find what follows
+// A step of the run has ended, or the run was retried, or found at a restart: read it, find what follows
 // (policy::next_of), and tell by Engine::advance_run.
 struct ContinueRun {
   RunId run;

@@ -52,8 +52,14 @@ constexpr std::chrono::seconds kDrainRetryAfter{5};
 constexpr std::size_t kUnreadOverridesLogged = 10;
 constexpr Duration kStopTriesMax = std::chrono::seconds(10);  // tries to end after they were asked to
 
+// kUnavailable: come back.
+std::unexpected<Error> not_now(std::string message,
+                               std::chrono::seconds retry_after = std::chrono::seconds(1));
 // What is said of what came too late.
 std::unexpected<Error> stopping();
+// The answer to a request with an Idempotency-Key goes into the commit of what it is about.
+void record_answer(CommitLoop::Turn& turn, const std::optional<journal::IdempotencyRow>& idempotency,
+                   const std::string& rendered);
 
 class NodeImpl final : public Node, public CommitListener {
  public:

@@ -9,22 +9,9 @@
 namespace turnpike::node {
 namespace {
 
-Error unavailable(std::string message, std::chrono::seconds retry_after) {
-  Error error;
-  error.code = ErrorCode::kUnavailable;
-  error.message = std::move(message);
-  error.retryable = true;
-  error.retry_after = retry_after;
-  return error;
-}
-
-std::unexpected<Error> draining_error() {
-  return std::unexpected(unavailable("the server is stopping; try again in a moment", kDrainRetryAfter));
-}
-
 // What was read has changed again and again.
 std::unexpected<Error> busy_error() {
-  return std::unexpected(unavailable("the job is changing; try again", std::chrono::seconds(1)));
+  return not_now("the job is changing; try again");
 }
 
 std::unexpected<Error> not_found(JobId id) {
@@ -134,7 +121,7 @@ asio::awaitable<Result<JobView>> NodeImpl::wait(JobId id, std::optional<AccountI
 // --- Submit
 
 std::optional<Error> NodeImpl::refusal(const SubmitRequest& request) const {
-  if (draining()) return draining_error().error();
+  if (draining()) return stopping().error();
   if (!request.body)
     return Error{.code = ErrorCode::kInternal, .message = "a job without a body", .param = {}};
   if (request.body->input.size() > kInputBytesMax) {
@@ -185,7 +172,7 @@ Result<SubmitAnswer> NodeImpl::take(const SubmitRequest& request, Dedupe dedupe,
   CommitLoop::Turn turn(*loop_);
   engine::Engine& engine = turn.engine();
   if (turn.overloaded()) {
-    return std::unexpected(unavailable("the server is overloaded; try again", std::chrono::seconds(1)));
+    return not_now("the server is overloaded; try again");
   }
   auto route = route_for(engine, request.account, request.task, request.model);
   if (!route) return std::unexpected(std::move(route.error()));
@@ -200,11 +187,7 @@ Result<SubmitAnswer> NodeImpl::take(const SubmitRequest& request, Dedupe dedupe,
   answer.job.queue = submitted->queue;
   answer.rates = engine.rates(request.account, turn.now());
   if (request.render) answer.rendered = request.render(answer.job);
-  if (request.idempotency) {
-    journal::IdempotencyRow row = *request.idempotency;
-    row.body = answer.rendered;
-    turn.record(std::move(row));
-  }
+  record_answer(turn, request.idempotency, answer.rendered);
   batch = turn.seal();
   return answer;
 }
@@ -221,11 +204,11 @@ asio::awaitable<Result<SubmitAnswer>> NodeImpl::submit(SubmitRequest request) {
     engine::Batch batch = 0;
     auto answer = take(request, std::move(dedupe), batch);
     if (answer) {
-      if (!co_await loop_->committed(batch)) co_return draining_error();
+      if (!co_await loop_->committed(batch)) co_return stopping();
       co_return answer;
     }
     if (!is_stale(answer.error())) co_return answer;
-    if (!co_await loop_->everything_committed()) co_return draining_error();
+    if (!co_await loop_->everything_committed()) co_return stopping();
   }
   co_return busy_error();
 }
@@ -246,14 +229,14 @@ asio::awaitable<Result<JobView>> NodeImpl::cancel(JobId id, std::optional<Accoun
       if (row) shown = view(turn, std::move(*row), cold->body);
       batch = turn.seal();
     }
-    if (!co_await loop_->committed(batch)) co_return draining_error();
+    if (!co_await loop_->committed(batch)) co_return stopping();
     if (shown) co_return std::move(*shown);
   }
   co_return busy_error();
 }
 
 asio::awaitable<Result<JobView>> NodeImpl::retry(JobId id, std::optional<AccountId> account) {
-  if (draining()) co_return draining_error();
+  if (draining()) co_return stopping();
   for (int round = 0; round < kStaleRoundsMax; ++round) {
     auto cold = co_await read_job(id, account, true);
     if (!cold) co_return std::unexpected(std::move(cold.error()));
@@ -270,7 +253,7 @@ asio::awaitable<Result<JobView>> NodeImpl::retry(JobId id, std::optional<Account
       }
       batch = turn.seal();
     }
-    if (!co_await loop_->committed(batch)) co_return draining_error();
+    if (!co_await loop_->committed(batch)) co_return stopping();
     if (shown) co_return std::move(*shown);
   }
   co_return busy_error();

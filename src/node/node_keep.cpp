@@ -6,13 +6,25 @@
 #include "policy/event_json.h"
 
 namespace turnpike::node {
-std::unexpected<Error> stopping() {
+std::unexpected<Error> not_now(std::string message, std::chrono::seconds retry_after) {
   Error error;
   error.code = ErrorCode::kUnavailable;
-  error.message = "the server is stopping; try again in a moment";
+  error.message = std::move(message);
   error.retryable = true;
-  error.retry_after = kDrainRetryAfter;
+  error.retry_after = retry_after;
   return std::unexpected(std::move(error));
+}
+
+std::unexpected<Error> stopping() {
+  return not_now("the server is stopping; try again in a moment", kDrainRetryAfter);
+}
+
+void record_answer(CommitLoop::Turn& turn, const std::optional<journal::IdempotencyRow>& idempotency,
+                   const std::string& rendered) {
+  if (!idempotency) return;
+  journal::IdempotencyRow row = *idempotency;
+  row.body = rendered;
+  turn.record(std::move(row));
 }
 
 asio::awaitable<Result<void>> NodeImpl::store(std::vector<journal::Record> records) {

@@ -1,6 +1,5 @@
 // Runs of workflows: their start, what follows from a step's end, cancel and retry. The engine decides; here
 // what steps made is read, and inputs are made of it.
-#include <fmt/ranges.h>
 #include <algorithm>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
@@ -20,10 +19,6 @@ constexpr std::size_t kRunArtifactsMax = 1'000;     // of a run's result
 constexpr Duration kAgainAfter = std::chrono::seconds(5);  // a step whose providers are all away
 constexpr int kRoundsMax = 64;                             // that a run's row changes while it is read
 
-Error error_of(ErrorCode code, std::string message, std::string param) {
-  return Error{.code = code, .message = std::move(message), .param = std::move(param)};
-}
-
 Error at_step(Error error, std::string_view step) {
   error.message = fmt::format("step `{}`: {}", step, error.message);
   return error;
@@ -31,13 +26,6 @@ Error at_step(Error error, std::string_view step) {
 
 std::unexpected<Error> no_run(RunId id) {
   return fail(ErrorCode::kNotFound, "there is no run " + to_string(id));
-}
-
-std::unexpected<Error> unavailable(std::string message) {
-  Error error = error_of(ErrorCode::kUnavailable, std::move(message), {});
-  error.retryable = true;
-  error.retry_after = std::chrono::seconds(1);
-  return std::unexpected(std::move(error));
 }
 
 policy::StepProgress progress_of(engine::StepState state) {
@@ -113,34 +101,6 @@ std::uint8_t percent_of(const engine::RunRow& run, const std::vector<JobView>& j
     }
   }
   return static_cast<std::uint8_t>(done / std::max<std::size_t>(1, run.steps.size()));
-}
-
-// Content types that the input asks for by name, of a workflow with branches for them.
-std::optional<Error> not_in_plan(const policy::Policy& policy, const policy::Plan& plan,
-                                 const policy::Workflow& workflow, const json::object& input) {
-  const auto branches = std::ranges::any_of(
-      workflow.steps(), [](const policy::WorkflowStep& step) { return !step.when.content_type.empty(); });
-  const json::value* asked = input.if_contains("content_types");
-  if (!branches || asked == nullptr || !asked->is_array()) return std::nullopt;
-  const auto list = [](const std::vector<std::string>& names) {
-    return names.empty() ? std::string("none") : fmt::to_string(fmt::join(names, ", "));
-  };
-  for (const json::value& each : asked->get_array()) {
-    const std::string type = each.is_string() ? std::string(each.get_string()) : json::serialize(each);
-    if (!policy::contains(policy.content_types, type)) {
-      return error_of(
-          ErrorCode::kInvalidRequest,
-          fmt::format("there is no content type `{}`; there are: {}", type, list(policy.content_types)),
-          "content_types");
-    }
-    if (plan.content_types && !policy::contains(*plan.content_types, type)) {
-      return error_of(ErrorCode::kNotInPlan,
-                      fmt::format("plan {} does not have content type {}; it has: {}", plan.name, type,
-                                  list(*plan.content_types)),
-                      "content_types");
-    }
-  }
-  return std::nullopt;
 }
 
 engine::JobError run_error(const Error& error) {
@@ -264,8 +224,9 @@ asio::awaitable<Result<std::vector<NodeImpl::ReadyStep>>> NodeImpl::read_steps(p
       if (options_.read_input) {
         auto read = options_.read_input(step.task, input);
         if (!read) {
-          co_return std::unexpected(
-              error_of(read.error().code, at_step(std::move(read.error()), step.name).message, step.name));
+          Error error = at_step(std::move(read.error()), step.name);
+          error.param = step.name;
+          co_return std::unexpected(std::move(error));
         }
         facts = std::move(*read);
       }
@@ -363,8 +324,8 @@ asio::awaitable<Result<RunAnswer>> NodeImpl::start_run(RunRequest request) {
   if (!next) {
     co_return fail(ErrorCode::kInvalidRequest, std::move(next.error().message), "input");
   }
-  if (auto error = not_in_plan(*policy, plan, *workflow, input.get_object()))
-    co_return std::unexpected(std::move(*error));
+  if (auto asked = policy::check_content_types(*policy, plan, *workflow, input.get_object()); !asked)
+    co_return std::unexpected(std::move(asked.error()));
   if (next->output) {
     co_return fail(
         ErrorCode::kUnprocessable,
@@ -388,7 +349,7 @@ Result<RunAnswer> NodeImpl::take_run(const RunRequest& request, const policy::Wo
                                      engine::Batch& batch) {
   CommitLoop::Turn turn(*loop_);
   engine::Engine& engine = turn.engine();
-  if (turn.overloaded()) return unavailable("the server is overloaded; try again");
+  if (turn.overloaded()) return not_now("the server is overloaded; try again");
   // What it will need for certain, its plan must have.
   const policy::Plan& plan = engine.plan_of(request.account);
   const std::vector<std::size_t> certain = policy::certain_steps(workflow, input, plan);
@@ -427,11 +388,7 @@ Result<RunAnswer> NodeImpl::take_run(const RunRequest& request, const policy::Wo
   answer.run = view_run(turn, std::move(*started), std::move(body), std::move(rows));
   answer.rates = engine.rates(request.account, turn.now());
   if (request.render) answer.rendered = request.render(answer.run);
-  if (request.idempotency) {
-    journal::IdempotencyRow row = *request.idempotency;
-    row.body = answer.rendered;
-    turn.record(std::move(row));
-  }
+  record_answer(turn, request.idempotency, answer.rendered);
   batch = turn.seal();
   return answer;
 }
@@ -579,8 +536,8 @@ asio::awaitable<Result<RunView>> NodeImpl::cancel_run(RunId id, std::optional<Ac
       CommitLoop::Turn turn(*loop_);
       const auto row = turn.engine().cancel_run(id, by, turn.now(), turn.changes());
       taken = row.has_value();
-      // One that is not live has ended; what was read may be older than that.
-      if (!row && (row.error().code == ErrorCode::kConflict || engine::ended(read->run.row.state))) {
+      if (!row && row.error().code == ErrorCode::kConflict) co_return std::unexpected(row.error());
+      if (!row && engine::ended(read->run.row.state)) {
         co_return fail(
             ErrorCode::kConflict,
             fmt::format("the run has ended already ({}); only a run that has not ended can be cancelled",
@@ -596,7 +553,7 @@ asio::awaitable<Result<RunView>> NodeImpl::cancel_run(RunId id, std::optional<Ac
     }
     if (!co_await loop_->everything_committed()) co_return stopping();
   }
-  co_return unavailable("the run is changing; try again");
+  co_return not_now("the run is changing; try again");
 }
 
 asio::awaitable<Result<RunView>> NodeImpl::retry_run(RunId id, std::optional<AccountId> account) {
@@ -622,7 +579,7 @@ asio::awaitable<Result<RunView>> NodeImpl::retry_run(RunId id, std::optional<Acc
     }
     if (!co_await loop_->everything_committed()) co_return stopping();
   }
-  co_return unavailable("the run is changing; try again");
+  co_return not_now("the run is changing; try again");
 }
 
 }  // namespace turnpike::node

@@ -1,6 +1,7 @@
 #include "policy/workflow_next.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <boost/json/serialize.hpp>
@@ -258,6 +259,33 @@ class Follow {
 };
 
 }  // namespace
+
+Result<void> check_content_types(const Policy& policy, const Plan& plan, const Workflow& workflow,
+                                 const json::object& input) {
+  const bool branches = std::ranges::any_of(
+      workflow.steps(), [](const WorkflowStep& step) { return !step.when.content_type.empty(); });
+  const json::value* asked = input.if_contains("content_types");
+  if (!branches || asked == nullptr || !asked->is_array()) return {};
+  const auto list = [](const std::vector<std::string>& names) {
+    return names.empty() ? std::string("none") : fmt::to_string(fmt::join(names, ", "));
+  };
+  for (const json::value& each : asked->get_array()) {
+    const std::string type = each.is_string() ? std::string(each.get_string()) : json::serialize(each);
+    if (!contains(policy.content_types, type)) {
+      return fail(
+          ErrorCode::kInvalidRequest,
+          fmt::format("there is no content type `{}`; there are: {}", type, list(policy.content_types)),
+          "content_types");
+    }
+    if (plan.content_types && !contains(*plan.content_types, type)) {
+      return fail(ErrorCode::kNotInPlan,
+                  fmt::format("plan {} does not have content type {}; it has: {}", plan.name, type,
+                              list(*plan.content_types)),
+                  "content_types");
+    }
+  }
+  return {};
+}
 
 std::vector<std::size_t> certain_steps(const Workflow& workflow, const json::object& input,
                                        const Plan& plan) {

@@ -40,6 +40,12 @@ struct NextOf {
   std::optional<boost::json::value> output;
 };
 
+// The content types that the input asks for by name (`content_types`, a list), of a workflow with branches
+// for them. Errors, `param` "content_types": kInvalidRequest (there is no such type), kNotInPlan (names it,
+// and what the plan has).
+Result<void> check_content_types(const Policy& policy, const Plan& plan, const Workflow& workflow,
+                                 const boost::json::object& input);
+
 // Steps that will have one job for certain, once what they need has ended: they are skipped by nothing, and
 // have no list. In the workflow's order.
 std::vector<std::size_t> certain_steps(const Workflow& workflow, const boost::json::object& input,
